@@ -1,0 +1,1 @@
+"""Nouns: frozen data, closed enums, identifiers. Nothing here does anything."""
