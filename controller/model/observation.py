@@ -53,6 +53,9 @@ class ContainerSeen:
     """The last lines, when the container had ended and the look was asked for them."""
     in_gap: bool = False
     """Asked for because events may have been missed."""
+    engine_up_at: Instant | None = None
+    """Engine time at which the engine was last known to be up before its stream last broke; None when it never did.
+    An exit code of 255 with a FinishedAt not before it, and no `die` seen, is the engine's invention."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,113 @@
+"""What becomes of a container that no session has: watched, adopted, recorded as an orphan to remove, or spared.
+
+Pure. `react` calls it for an inspect of an unknown container; a dry run calls it to show the same plan.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from controller.core.ownership import Owner, classify, external_key, external_session_id, may_act_on, name_for
+from controller.core.ownership import wanted_name as wanted_name_of
+from controller.core.rules import Rules
+from controller.model.container import ContainerState, Snapshot
+from controller.model.ids import ContainerId, SessionId, SessionName
+from controller.model.instant import Instant, seconds_between
+from controller.model.observation import ContainerAdmitted, ContainerSeen
+from controller.model.session import Origin
+
+
+@dataclass(frozen=True, kw_only=True)
+class Directory:
+    """Who is who in the ledger just now."""
+
+    known: Mapping[ContainerId, SessionId]
+    by_key: Mapping[str, SessionId]
+    """External sessions by key, removed ones too: a container recreated later is a new attempt of it."""
+    taken: Collection[SessionName]
+    """Names of sessions that are not removed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spared:
+    """Nothing is to be recorded, and why."""
+
+    reason: str
+
+
+def admit(
+    seen: ContainerSeen, *, directory: Directory, engine_now: Instant, rules: Rules
+) -> ContainerAdmitted | SessionId | Spared:
+    """An admission, or the session that the container is a new attempt of, or why it is left alone."""
+    facts = seen.snapshot.facts
+    match classify(facts.id, facts.labels, known=directory.known, rules=rules):
+        case Owner.KNOWN:
+            return directory.known[facts.id]
+        case Owner.EXTERNAL:
+            return _external(seen, directory=directory, rules=rules)
+        case Owner.OURS:
+            spared = spared_as(seen.snapshot, engine_now=engine_now, rules=rules)
+            return Spared(reason=spared) if spared else _orphan(seen, directory=directory, rules=rules)
+        case Owner.CONTROLLER:
+            return Spared(reason="it is a controller")
+        case Owner.FOREIGN:
+            return Spared(reason="it belongs to another controller")
+        case _:
+            return Spared(reason="it carries no label of ours")
+
+
+def spared_as(snapshot: Snapshot, *, engine_now: Instant, rules: Rules) -> str:
+    """Why one of ours that no record knows is left alone all the same; empty when it is an orphan."""
+    created_at = snapshot.facts.created_at
+    if created_at is None:
+        return "its age is not known"
+    youngest = max(created_at, snapshot.started_at or created_at)
+    age_s = seconds_between(youngest, engine_now)
+    if age_s < rules.orphan_grace_s:
+        return f"created or started {max(age_s, 0.0):.0f} s ago, the grace is {rules.orphan_grace_s:g} s"
+    if snapshot.state in (ContainerState.REMOVING, ContainerState.UNKNOWN):
+        return f"its state is {snapshot.state}"
+    if not rules.may_manage:
+        return "the mode forbids to remove or adopt"
+    return "the orphan policy is report" if rules.orphan_policy == "report" else ""
+
+
+def adoption(seen: ContainerSeen, *, actor: str, directory: Directory, rules: Rules) -> ContainerAdmitted | Spared:
+    """Take over one container on request, whatever its labels; refused for a controller and for one that is known."""
+    facts = seen.snapshot.facts
+    owner = classify(facts.id, facts.labels, known=directory.known, rules=rules)
+    if owner in (Owner.CONTROLLER, Owner.KNOWN):
+        return Spared(reason="it is a controller" if owner is Owner.CONTROLLER else "a session has it already")
+    return _admitted(seen, origin=Origin.ADOPTED, actor=actor, directory=directory, rules=rules)
+
+
+def _external(seen: ContainerSeen, *, directory: Directory, rules: Rules) -> ContainerAdmitted | SessionId | Spared:
+    facts = seen.snapshot.facts
+    key = external_key(rules.engine, facts.name, facts.labels)
+    if key in directory.by_key:
+        return directory.by_key[key]
+    return _admitted(seen, origin=Origin.EXTERNAL, actor="controller", directory=directory, rules=rules)
+
+
+def _orphan(seen: ContainerSeen, *, directory: Directory, rules: Rules) -> ContainerAdmitted:
+    origin = Origin.ADOPTED if rules.orphan_policy == "adopt" else Origin.ORPHAN
+    return _admitted(seen, origin=origin, actor="controller", directory=directory, rules=rules)
+
+
+def _admitted(
+    seen: ContainerSeen, *, origin: Origin, actor: str, directory: Directory, rules: Rules
+) -> ContainerAdmitted:
+    facts = seen.snapshot.facts
+    external = origin is Origin.EXTERNAL
+    key = external_key(rules.engine, facts.name, facts.labels) if external else f"{rules.engine}:id:{facts.id}"
+    name = name_for(facts.name, facts.labels, key=key, taken=directory.taken, rules=rules)
+    wanted = wanted_name_of(facts.name, facts.labels, rules)
+    return ContainerAdmitted(
+        session_id=external_session_id(key, rules),
+        name=name,
+        origin=origin,
+        external_key=key if external else "",
+        may_act=not external or may_act_on(facts.labels, rules),
+        seen=seen,
+        actor=actor,
+        renamed_from="" if wanted == name else wanted,
+    )

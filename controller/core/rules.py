@@ -1,0 +1,43 @@
+"""What decisions are bound by: the settings that `decide` may know, and the limits that are not settings."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from controller.model.ids import ControllerId
+
+PROVISIONAL_S: Final = 30.0
+"""How long an unmatched stop may still turn out to be the engine's own."""
+
+LOOK_OWED_S: Final = 2.0
+"""How long restart, verdict and notification wait for the look at an ended attempt."""
+
+KILL_SLACK_S: Final = 5.0
+"""A `kill` explains a `die` within the stop time-out and this much more."""
+
+STABLE_AFTER_S: Final = 600.0
+"""An attempt that ran this long was a good one: the next back-off begins anew."""
+
+ACTION_LIMIT_S: Final = 120.0
+"""An action without a certain answer for this long (beyond its own grace) is dropped, and the session decided anew."""
+
+EXPIRY_WARNING_S: Final = 60.0
+"""A session with a TTL is warned of its end this long before, or at half of a shorter TTL."""
+
+EARLIER_ATTEMPTS: Final = 3
+"""Attempts kept in the session beside the present one, for observations that come late."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """The settings that decisions depend on. Lengths are seconds."""
+
+    controller_id: ControllerId
+    prefix: str
+    engine: str
+    """The engine's name in our settings."""
+    stop_grace_s: float = 10.0
+    connect_grace_s: float = 60.0
+    orphan_policy: str = "remove"
+    orphan_grace_s: float = 300.0
+    may_restart: bool = True
+    may_manage: bool = True
