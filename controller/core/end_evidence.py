@@ -10,9 +10,9 @@ from typing import Final
 from controller.core.end_facts import EndFacts
 from controller.core.signals import signal_name
 from controller.core.untrusted import one_line
+from controller.core.wording import memory
 from controller.model.instant import seconds_between
 
-MIB: Final = 1024**2
 QUOTED_MAX_CHARS: Final = 200
 
 
@@ -93,12 +93,3 @@ def _words(facts: EndFacts) -> Iterator[str]:
         yield f"The engine said: {one_line(facts.error, limit=QUOTED_MAX_CHARS)}"
     if facts.last_probe:
         yield f"Its last health probe said: {one_line(facts.last_probe, limit=QUOTED_MAX_CHARS)}"
-
-
-def memory(count: int) -> str:
-    """A number of bytes in whole MiB or GiB where it is one, else in bytes: `64 MiB`, `2 GiB`."""
-    if count > 0 and count % (1024 * MIB) == 0:
-        return f"{count // (1024 * MIB)} GiB"
-    if count > 0 and count % MIB == 0:
-        return f"{count // MIB} MiB"
-    return f"{count:,} bytes"
