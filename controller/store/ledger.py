@@ -1,0 +1,149 @@
+"""Opening the ledger: for the one controller that writes it, or read-only beside or after one.
+
+Everything that could be wrong with the file is found before anything is written to it, and said in one line. `app.py`
+enters `open_ledger`; the read-only commands enter `open_readonly`.
+"""
+
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import aiosqlite
+import structlog
+
+from controller.errors import LedgerError
+from controller.interfaces import Clock, Rng
+from controller.model.instant import Instant
+from controller.store import lock
+from controller.store.committer import SqliteLedger
+from controller.store.connection import Connect, Statement, close, one_row, open_writer, reading, refusal, transact
+from controller.store.files import absolute, prepare_file, prepare_folder, size_bytes
+from controller.store.reader import SqliteReader
+from controller.store.schema import VERSION, check, migrate, version_of
+
+CONTROLLER_ID_BYTES: Final = 8
+KEY_BYTES: Final = 32
+_SOUND_SQLITE: Final = (3, 51, 3)
+
+_log = structlog.get_logger(__name__)
+
+Hold = Callable[[Path, Instant], AbstractContextManager[None]]
+
+
+@asynccontextmanager
+async def open_ledger(
+    path: str | os.PathLike[str],
+    *,
+    clock: Clock,
+    rng: Rng,
+    connect: Connect = aiosqlite.connect,
+    hold: Hold = lock.held,
+) -> AsyncIterator[SqliteLedger]:
+    """The ledger at `path`, made if it is not there, for the only controller that uses it.
+
+    Raises LedgerBusy when another controller has it, LedgerError with one clear line when it cannot be used; then
+    nothing of it was overwritten. `connect` and `hold` are for simulated processes, which die without closing anything.
+    """
+    where = absolute(path)
+    prepare_folder(where)
+    with hold(where, clock.now()):
+        prepare_file(where)
+        try:
+            await _make_ready(where, rng, connect)
+        except sqlite3.Error as error:
+            raise refusal(where, error) from error
+        _tell_version()
+        async with _opened(where, connect, clock) as ledger:
+            yield ledger
+
+
+@asynccontextmanager
+async def open_readonly(
+    path: str | os.PathLike[str], *, connect: Connect = aiosqlite.connect
+) -> AsyncIterator[SqliteReader]:
+    """The ledger at `path`, for questions only, whether a controller runs or not. Raises LedgerError with one line."""
+    where = absolute(path)
+    if not size_bytes(where):
+        raise LedgerError(f"ledger {where}: no such file, or an empty one; a controller makes it at its first start")
+    async with _reading(where, connect) as connection:
+        try:
+            version = await version_of(connection, where)
+        except sqlite3.Error as error:
+            raise refusal(where, error) from error
+        if version < VERSION:
+            raise LedgerError(
+                f"ledger {where}: written by an older program (version {version}, this one reads {VERSION}); "
+                "start the controller once to bring it up to date"
+            )
+        yield SqliteReader(where, connection, connect)
+
+
+@asynccontextmanager
+async def _opened(path: Path, connect: Connect, clock: Clock) -> AsyncIterator[SqliteLedger]:
+    # Readers close before the writer: the last to close puts the write-ahead log back, and only a writer can.
+    async with _reading(path, connect) as connection:
+        ledger = SqliteLedger(path, reading=connection, connect=connect, clock=clock)
+        try:
+            await ledger.open()
+        except sqlite3.Error as error:
+            raise refusal(path, error) from error
+        try:
+            yield ledger
+        finally:
+            await close(connection)
+            await ledger.close()
+
+
+@asynccontextmanager
+async def _reading(path: Path, connect: Connect) -> AsyncIterator[aiosqlite.Connection]:
+    try:
+        opened = reading(path, connect)
+        connection = await opened.__aenter__()
+    except sqlite3.Error as error:
+        raise refusal(path, error) from error
+    try:
+        yield connection
+    finally:
+        await close(connection)
+
+
+async def _make_ready(path: Path, rng: Rng, connect: Connect) -> None:
+    """Inspect without writing; then migrate, and write the first facts of a new ledger."""
+    version = 0
+    if size_bytes(path):
+        async with reading(path, connect) as connection:
+            version = await version_of(connection, path)
+            await check(connection, path)
+    await migrate(path, version, connect)
+    connection = await open_writer(path, connect)
+    try:
+        (known,) = await one_row(connection, "SELECT count(*) FROM meta WHERE key = 'controller_id'")
+        if not known:
+            await transact(
+                connection,
+                [
+                    Statement(
+                        "INSERT INTO meta (key, value) VALUES (?, ?)",
+                        [
+                            ("controller_id", rng.token(CONTROLLER_ID_BYTES)),
+                            ("key", bytes.fromhex(rng.token(KEY_BYTES))),
+                        ],
+                    )
+                ],
+            )
+    finally:
+        await close(connection)
+
+
+def _tell_version() -> None:
+    told = {"sqlite": sqlite3.sqlite_version}
+    if sqlite3.sqlite_version_info < _SOUND_SQLITE:
+        _log.warning(
+            "this SQLite has the WAL-reset bug, which matters only if another program writes to the ledger: none may",
+            **told,
+        )
+    else:
+        _log.info("ledger opened", **told)

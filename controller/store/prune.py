@@ -1,0 +1,142 @@
+"""What the ledger may forget, and how it stays replayable all the same.
+
+Whole old attempts of sessions that live on, and removed sessions altogether, once all their rows are older than the
+limit. Never: the last attempt of a session, an attempt that the session still carries, a row within the session's
+restart window, anything with an open action. A session that loses rows first gets a `snapshot` row, from which its
+replay starts. Planned from what the ledger holds under the committer's lock, written with the batch.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import aiosqlite
+
+from controller.interfaces import Batch
+from controller.model.ids import SessionId
+from controller.model.instant import Instant, after
+from controller.model.journal import JournalDraft, JournalRow, RowKind
+from controller.model.reason import ACTOR_CONTROLLER, Reason, Source
+from controller.model.session import Session
+from controller.store import codec
+from controller.store.connection import Statement, Value
+from controller.store.statements import SEEN_FOR_S, journal_insert, journal_values
+
+_NEWEST: Final = "SELECT session_id, attempt, max(committed_at) FROM journal WHERE session_id IS NOT NULL GROUP BY 1, 2"
+_BUSY: Final = "SELECT DISTINCT session_id FROM actions WHERE state = 'open'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forgotten:
+    """What one pruning takes away, and the sessions that live on without it."""
+
+    sessions: Sequence[SessionId]
+    attempts: Sequence[tuple[SessionId, int]]
+    survivors: Sequence[Session]
+
+
+async def plan(connection: aiosqlite.Connection, batch: Batch, *, before: Instant, now: Instant) -> Forgotten:
+    """Decide what to forget, as if the batch were already written. Raises sqlite3.Error."""
+    sessions = {
+        session.id: session
+        for session in [
+            *(
+                codec.SESSION.from_text(body)
+                for (body,) in await connection.execute_fetchall("SELECT body FROM sessions")
+            ),
+            *batch.sessions,
+        ]
+    }
+    newest: dict[SessionId, dict[int, Instant]] = {}
+    for session_id, attempt, committed_at in await connection.execute_fetchall(_NEWEST):
+        newest.setdefault(session_id, {})[attempt] = committed_at
+    busy = {session_id for (session_id,) in await connection.execute_fetchall(_BUSY)}
+    busy |= {session.id for session in batch.sessions}
+    return _forgotten([sessions[key] for key in sorted(sessions)], newest, busy, before=before, now=now)
+
+
+def _forgotten(
+    sessions: Sequence[Session],
+    newest: Mapping[SessionId, Mapping[int, Instant]],
+    busy: Collection[SessionId],
+    *,
+    before: Instant,
+    now: Instant,
+) -> Forgotten:
+    whole: list[SessionId] = []
+    parts: list[tuple[SessionId, int]] = []
+    survivors: list[Session] = []
+    for session in sessions:
+        ages = newest.get(session.id, {})
+        if session.removed_at is not None:
+            old = session.removed_at < before and all(at < before for at in ages.values())
+            if old and session.id not in busy:
+                whole.append(session.id)
+            continue
+        limit = min(before, after(now, -session.policy.window_s))
+        dropped = [number for number, at in sorted(ages.items()) if at < limit and not _carries(session, number)]
+        if dropped:
+            parts.extend((session.id, number) for number in dropped)
+            survivors.append(session)
+    return Forgotten(sessions=whole, attempts=parts, survivors=survivors)
+
+
+def _carries(session: Session, number: int) -> bool:
+    return number >= session.attempt_count or any(attempt.number == number for attempt in session.earlier)
+
+
+def snapshot_rows(forgotten: Forgotten, *, last_seq: int, now: Instant) -> list[tuple[JournalRow, Session]]:
+    """One row a survivor, with the session that it keeps."""
+    return [
+        (JournalRow(seq=seq, decision=seq, committed_at=now, draft=_draft(session, now)), session)
+        for seq, session in enumerate(forgotten.survivors, start=last_seq + 1)
+    ]
+
+
+def of_pruning(
+    forgotten: Forgotten, snapshots: Sequence[tuple[JournalRow, Session]], *, before: Instant, now: Instant
+) -> list[Statement]:
+    """The snapshots, then everything that goes."""
+    whole: list[tuple[Value, ...]] = [(session_id,) for session_id in forgotten.sessions]
+    parts: list[tuple[Value, ...]] = list(forgotten.attempts)
+    kept = [journal_values(row, None, codec.SESSION.to_text(session)) for row, session in snapshots]
+    superseded: list[tuple[Value, ...]] = [(row.draft.session_id, before, row.seq) for row, _ in snapshots]
+    return [
+        journal_insert(kept),
+        # The journal's triggers let rows go only while this mark stands; nobody else ever sees it.
+        Statement("INSERT INTO meta (key, value) VALUES ('pruning', 1)"),
+        Statement("DELETE FROM journal WHERE session_id = ? AND attempt = ? AND snapshot IS NULL", parts),
+        Statement(
+            "DELETE FROM journal WHERE session_id = ? AND snapshot IS NOT NULL AND committed_at < ? AND seq < ?",
+            superseded,
+        ),
+        Statement("DELETE FROM journal WHERE session_id = ?", whole),
+        Statement("DELETE FROM journal WHERE session_id IS NULL AND committed_at < ?", [(before,)]),
+        Statement("DELETE FROM meta WHERE key = 'pruning'"),
+        Statement("DELETE FROM attempts WHERE session_id = ? AND number = ?", parts),
+        Statement("DELETE FROM evidence WHERE session_id = ? AND attempt = ?", parts),
+        Statement("DELETE FROM sessions WHERE id = ?", whole),
+        Statement("DELETE FROM actions WHERE state = 'closed' AND decided_at < ?", [(before,)]),
+        Statement("DELETE FROM gaps WHERE closed_at < ?", [(before,)]),
+        Statement("DELETE FROM seen WHERE observed_at < ?", [(after(now, -SEEN_FOR_S),)]),
+    ]
+
+
+def _draft(session: Session, now: Instant) -> JournalDraft:
+    return JournalDraft(
+        kind=RowKind.SNAPSHOT,
+        session_id=session.id,
+        session=session.name,
+        attempt=session.attempt_count,
+        from_phase=session.phase,
+        to_phase=session.phase,
+        health_from=session.health,
+        health_to=session.health,
+        reason=Reason.SNAPSHOT,
+        message="older rows were pruned; a replay starts here",
+        source=Source.TIMER,
+        actor=ACTOR_CONTROLLER,
+        at=None,
+        observed_at=now,
+        container_id=session.container_id,
+    )
