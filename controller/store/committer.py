@@ -36,17 +36,19 @@ class SqliteLedger(SqliteReader):
         self._refused: LedgerError | None = None
 
     async def open(self) -> None:
-        """Open the read-write connection, check the file, and find the journal's end."""
-        connection = await open_writer(self._path, self._connect)
+        """Open the read-write connection, check the file, and find the journal's end. Raises LedgerError."""
         try:
-            await check(connection, self._path)
+            self._writing = await open_writer(self._path, self._connect)
+            await check(self._writing, self._path)
             (self._last_seq,) = await one_row(
-                connection, "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'journal'), 0)"
+                self._writing, "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'journal'), 0)"
             )
+        except sqlite3.Error as error:
+            await self.close()
+            raise refusal(self._path, error) from error
         except BaseException:
-            await close(connection)
+            await self.close()
             raise
-        self._writing = connection
 
     async def close(self) -> None:
         """Close the read-write connection in order: the write-ahead log goes back into the file."""
@@ -105,7 +107,5 @@ class SqliteLedger(SqliteReader):
             return
         try:
             await self.open()
-        except sqlite3.Error as second:
-            self._refused = refusal(self._path, second)
-        except LedgerError as damaged:
-            self._refused = damaged
+        except LedgerError as second:
+            self._refused = second

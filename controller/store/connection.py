@@ -100,8 +100,8 @@ async def open_writer(path: Path, connect: Connect) -> aiosqlite.Connection:
 
 @asynccontextmanager
 async def reading(path: Path, connect: Connect) -> AsyncIterator[aiosqlite.Connection]:
-    """A read-only connection. Raises sqlite3.Error."""
-    connection = await _open_readable(path, connect)
+    """A read-only connection, closed at the end. Raises sqlite3.Error."""
+    connection = await open_reader(path, connect)
     try:
         yield connection
     finally:
@@ -141,7 +141,8 @@ _HINTS: Final = {
 }
 
 
-async def _open_readable(path: Path, connect: Connect) -> aiosqlite.Connection:
+async def open_reader(path: Path, connect: Connect) -> aiosqlite.Connection:
+    """A read-only connection, to a ledger in use or not. The caller closes it. Raises sqlite3.Error."""
     connection = await _open(path, "ro", connect)
     try:
         await connection.execute_fetchall("SELECT count(*) FROM sqlite_master")

@@ -19,7 +19,17 @@ from controller.interfaces import Clock, Rng
 from controller.model.instant import Instant
 from controller.store import lock
 from controller.store.committer import SqliteLedger
-from controller.store.connection import Connect, Statement, close, one_row, open_writer, reading, refusal, transact
+from controller.store.connection import (
+    Connect,
+    Statement,
+    close,
+    one_row,
+    open_reader,
+    open_writer,
+    reading,
+    refusal,
+    transact,
+)
 from controller.store.files import absolute, prepare_file, prepare_folder, size_bytes
 from controller.store.reader import SqliteReader
 from controller.store.schema import VERSION, check, migrate, version_of
@@ -68,46 +78,46 @@ async def open_readonly(
     where = absolute(path)
     if not size_bytes(where):
         raise LedgerError(f"ledger {where}: no such file, or an empty one; a controller makes it at its first start")
-    async with _reading(where, connect) as connection:
-        try:
-            version = await version_of(connection, where)
-        except sqlite3.Error as error:
-            raise refusal(where, error) from error
-        if version < VERSION:
-            raise LedgerError(
-                f"ledger {where}: written by an older program (version {version}, this one reads {VERSION}); "
-                "start the controller once to bring it up to date"
-            )
+    connection = await _readable(where, connect)
+    try:
         yield SqliteReader(where, connection, connect)
+    finally:
+        await close(connection)
 
 
 @asynccontextmanager
 async def _opened(path: Path, connect: Connect, clock: Clock) -> AsyncIterator[SqliteLedger]:
-    # Readers close before the writer: the last to close puts the write-ahead log back, and only a writer can.
-    async with _reading(path, connect) as connection:
-        ledger = SqliteLedger(path, reading=connection, connect=connect, clock=clock)
-        try:
-            await ledger.open()
-        except sqlite3.Error as error:
-            raise refusal(path, error) from error
-        try:
-            yield ledger
-        finally:
-            await close(connection)
-            await ledger.close()
-
-
-@asynccontextmanager
-async def _reading(path: Path, connect: Connect) -> AsyncIterator[aiosqlite.Connection]:
+    connection = await _readable(path, connect)
+    ledger = SqliteLedger(path, reading=connection, connect=connect, clock=clock)
     try:
-        opened = reading(path, connect)
-        connection = await opened.__aenter__()
+        await ledger.open()
+        yield ledger
+    finally:
+        # Readers before the writer: the last to close puts the write-ahead log back, and only a writer can.
+        await close(connection)
+        await ledger.close()
+
+
+async def _readable(path: Path, connect: Connect) -> aiosqlite.Connection:
+    """A read-only connection to a ledger of exactly this program's version."""
+    try:
+        connection = await open_reader(path, connect)
     except sqlite3.Error as error:
         raise refusal(path, error) from error
     try:
-        yield connection
-    finally:
+        version = await version_of(connection, path)
+        if version < VERSION:
+            raise LedgerError(
+                f"ledger {path}: written by an older program (version {version}, this one reads {VERSION}); "
+                "start the controller once to bring it up to date"
+            )
+    except sqlite3.Error as error:
         await close(connection)
+        raise refusal(path, error) from error
+    except BaseException:
+        await close(connection)
+        raise
+    return connection
 
 
 async def _make_ready(path: Path, rng: Rng, connect: Connect) -> None:
