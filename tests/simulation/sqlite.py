@@ -1,0 +1,139 @@
+"""aiosqlite in virtual time: real SQLite, real SQL, a real file; latency and failures as wanted.
+
+aiosqlite hands each call to a thread of its own through a queue. Here the queue runs the call inside the loop at a
+later virtual time, in the same order. SQLite's own busy wait would sleep in real time, so it is switched off.
+"""
+
+import asyncio
+import random
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+from aiosqlite import core as aiosqlite_core
+
+from tests.simulation.loop import SimulatedLoop
+
+Call = tuple["asyncio.Future[Any] | None", Callable[[], Any]]
+
+
+@dataclass(kw_only=True)
+class Disk:
+    """How the disk under the ledger behaves. One for all lives of a world."""
+
+    rng: random.Random
+    latency_s: float = 0.0005
+    """Mean time of one call."""
+    stall_s: float = 0.0
+    stall_probability: float = 0.0
+    fault_probability: float = 0.0
+    full: bool = False
+    fail_call: int | None = None
+    """The number of the one call that fails: for the complete runs."""
+    error: str = "disk I/O error"
+    calls: int = 0
+    commits: int = 0
+    failures: int = 0
+    before_commit: Callable[[], None] = field(default=lambda: None)
+    after_commit: Callable[[], None] = field(default=lambda: None)
+
+    def wait(self) -> float:
+        """Seconds that the next call takes."""
+        stalled = self.stall_probability and self.rng.random() < self.stall_probability
+        return self.rng.expovariate(1 / self.latency_s) + (self.rng.uniform(0, self.stall_s) if stalled else 0.0)
+
+    def fault(self, statement: str) -> sqlite3.Error | None:
+        """What goes wrong with this call, if anything. Closing and rolling back may fail too."""
+        self.calls += 1
+        if self.calls == self.fail_call:
+            self.failures += 1
+            return sqlite3.OperationalError(self.error)
+        if self.full and _commits(statement):
+            self.failures += 1
+            return sqlite3.OperationalError("database or disk is full")
+        if self.fault_probability and self.rng.random() < self.fault_probability:
+            self.failures += 1
+            return sqlite3.OperationalError(self.rng.choice(("disk I/O error", "database or disk is full")))
+        return None
+
+
+class _QueueInTheLoop:
+    """Stands where aiosqlite has its queue and its thread; first in, first out, like the thread."""
+
+    def __init__(self, loop: SimulatedLoop, disk: Disk) -> None:
+        self._loop = loop
+        self._disk = disk
+        self._free_at = 0.0
+
+    def put_nowait(self, call: Call) -> None:
+        if self._loop.dead:
+            return
+        self._free_at = max(self._loop.time(), self._free_at) + self._disk.wait()
+        self._loop.call_at(self._free_at, self._run, call)
+
+    def _run(self, call: Call) -> None:
+        future, function = call
+        statement = _statement(function)
+        committing = _commits(statement)
+        try:
+            if committing:
+                self._disk.before_commit()
+                if self._loop.crashing:
+                    return
+            if future is not None and statement and (error := self._disk.fault(statement)) is not None:
+                raise error
+            result = function()
+            if committing:
+                self._disk.commits += 1
+                self._disk.after_commit()
+        except BaseException as error:  # noqa: BLE001  as aiosqlite's own thread does
+            if future is not None:
+                aiosqlite_core.set_exception(future, error)
+        else:
+            if future is not None:
+                aiosqlite_core.set_result(future, result)
+
+
+class _NoThread:
+    def start(self) -> None:
+        """There is none to start."""
+
+
+def connector(disk: Disk) -> Callable[..., aiosqlite.Connection]:
+    """`aiosqlite.connect` for a simulated world: give it to the ledger in place of the real one."""
+
+    def connect(database: str | Path, **options: Any) -> aiosqlite.Connection:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimulatedLoop)
+        connection: Any = aiosqlite.connect(database, **{**options, "timeout": 0})
+        connection._tx, connection._thread = _QueueInTheLoop(loop, disk), _NoThread()
+
+        def close() -> None:
+            # The open transaction is lost, as it is when a process dies.
+            if connection._connection is not None:
+                connection._connection.close()
+                connection._connection = None
+
+        loop.at_death.append(close)
+        opened: aiosqlite.Connection = connection
+        return opened
+
+    return connect
+
+
+def _statement(function: Callable[[], Any]) -> str:
+    """The SQL of a call, as far as it is one; "" for opening and closing."""
+    called = getattr(function, "func", None)
+    if called is None:
+        return ""
+    arguments = getattr(function, "args", ())
+    name = str(getattr(called, "__name__", ""))
+    return f"{name} {arguments[0]}".lower() if arguments else ""
+
+
+def _commits(statement: str) -> bool:
+    """A whole transaction is one call that begins with BEGIN (`controller/store/connection.py`)."""
+    return "begin" in statement or statement.endswith("commit")
