@@ -1,0 +1,200 @@
+"""A private engine on which compose.yaml runs just as a user runs it: own network, own socket, nothing shared.
+
+The engine sits in a network namespace without a way out. Only the image build needs one, to pip's index; it goes
+through a small CONNECT proxy that listens inside the namespace and dials from outside it.
+"""
+
+import ctypes
+import ipaddress
+import json
+import os
+import select
+import shutil
+import socket
+import socketserver
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+BASE_IMAGE: Final = Path(os.environ.get("AGENTD_TEST_BASE_IMAGE", "/var/tmp/lab/python-3.13-slim.tar"))
+_START_TIMEOUT_S: Final = 60.0
+_COMMAND_TIMEOUT_S: Final = 110.0
+
+
+def what_is_missing() -> str:
+    """Why compose.yaml cannot be tried on this machine; empty where it can."""
+    if os.geteuid() != 0:
+        return "a private engine needs root"
+    for tool in ("docker", "dockerd", "unshare", "nsenter"):
+        if shutil.which(tool) is None:
+            return f"{tool} is not installed"
+    if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode:
+        return "docker compose is not installed"
+    if not BASE_IMAGE.exists():
+        return f"no base image: AGENTD_TEST_BASE_IMAGE names no file ({BASE_IMAGE})"
+    return ""
+
+
+class ComposeStage:
+    """compose.yaml on one private engine, with the environment a user may have set."""
+
+    def __init__(self, *, folder: Path) -> None:
+        self.socket = folder / "docker.sock"
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "DOCKER_HOST": f"unix://{self.socket}",
+            "DOCKER_SOCKET": str(self.socket),
+            "DOCKER_CONFIG": str(folder / "client"),
+        }
+
+    def docker(self, *arguments: str, check: bool = True, environment: Mapping[str, str] = MappingProxyType({})) -> str:
+        """Standard output of one docker command; a failure shows what it printed."""
+        done = subprocess.run(
+            ["docker", *arguments],
+            cwd=ROOT,
+            env={**self._environment, **environment},
+            capture_output=True,
+            text=True,
+            timeout=_COMMAND_TIMEOUT_S,
+            check=False,
+        )
+        assert not check or done.returncode == 0, f"docker {' '.join(arguments)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def compose(
+        self, *arguments: str, check: bool = True, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> str:
+        """One docker compose command in the root of the project."""
+        return self.docker("compose", "--profile", "demo", *arguments, check=check, environment=environment)
+
+    def agentdctl(self, *arguments: str, check: bool = True) -> str:
+        """The command line inside the running controller's container."""
+        return self.compose("exec", "-T", "controller", "agentdctl", *arguments, check=check)
+
+    def items(self, *arguments: str) -> list[dict[str, Any]]:
+        """What `agentdctl … --format json` prints, one object a line."""
+        return [json.loads(line) for line in self.agentdctl(*arguments, "--format", "json").splitlines()]
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """The engine's own word on a container."""
+        found: list[dict[str, Any]] = json.loads(self.docker("inspect", name))
+        return found[0]
+
+    def container(self, service: str) -> dict[str, Any]:
+        """The engine's own word on the container of a service."""
+        return self.inspect(self.compose("ps", "--all", "--quiet", service).strip())
+
+    def clear(self) -> None:
+        """Nothing of the project left: containers, volume and networks gone."""
+        left = self.docker("ps", "--all", "--quiet").split()
+        if left:
+            self.docker("rm", "--force", "--volumes", *left)
+        self.compose("down", "--volumes", "--remove-orphans")
+
+
+def until(ready: Callable[[], bool], *, what: str, timeout_s: float = _START_TIMEOUT_S) -> None:
+    """Look until it is so. The containers are other processes: there is nothing to await but what they show."""
+    pause, ends_at = threading.Event(), time.monotonic() + timeout_s
+    while not ready():
+        assert time.monotonic() < ends_at, f"after {timeout_s:g} s still not so: {what}"
+        pause.wait(0.25)
+
+
+@contextmanager
+def compose_stage() -> Iterator[ComposeStage]:
+    """Start the engine, give it the base image, build the controller's image; stop and remove all of it at the end."""
+    with ExitStack() as stack:
+        folder = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="cs-", dir="/tmp", ignore_cleanup_errors=True))
+        )
+        engine = stack.enter_context(_engine(folder))
+        stage = ComposeStage(folder=folder)
+        until(
+            lambda: stage.socket.is_socket() and bool(stage.docker("version", check=False)), what="the engine answers"
+        )
+        stage.docker(
+            "import", "--change", 'CMD ["python3"]', "--change", "ENV LANG=C.UTF-8",
+            "--change", "ENV PATH=/usr/local/bin:/usr/bin:/bin", str(BASE_IMAGE), "python:3.13-slim",
+        )  # fmt: skip
+        bridge = json.loads(stage.docker("network", "inspect", "bridge"))[0]["IPAM"]["Config"][0]["Subnet"]
+        host = ipaddress.ip_network(bridge)[1]
+        with _proxy(engine.pid) as port:
+            stage.compose("build", "--build-arg", f"HTTPS_PROXY=http://{host}:{port}")
+        yield stage
+        stage.clear()
+
+
+@contextmanager
+def _engine(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    command = (
+        f"ip link set lo up; exec dockerd -H unix://{folder}/docker.sock --data-root {folder}/data "
+        f"--exec-root {folder}/exec -p {folder}/docker.pid"
+    )
+    with (folder / "dockerd.log").open("wb") as log:
+        engine = subprocess.Popen(["unshare", "--net", "sh", "-c", command], stdout=log, stderr=log, cwd=folder)
+        try:
+            yield engine
+        finally:
+            engine.terminate()
+            engine.wait(timeout=60)
+    for mount in sorted(_mounts_under(folder), reverse=True):
+        subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
+
+
+def _mounts_under(folder: Path) -> list[str]:
+    lines = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    return [path for path in (line.split()[1] for line in lines) if path.startswith(f"{folder}/")]
+
+
+class _Tunnel(socketserver.StreamRequestHandler):
+    """One CONNECT: dial, say so, then carry bytes both ways until either end closes."""
+
+    def handle(self) -> None:
+        host, _, port = self.rfile.readline().split()[1].decode().rpartition(":")
+        while self.rfile.readline().strip():
+            pass
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=30) as far:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            near = self.connection
+            while True:
+                for source in select.select([near, far], [], [], 60)[0] or [None]:
+                    chunk = source.recv(65536) if source else b""
+                    if not chunk:
+                        return
+                    (far if source is near else near).sendall(chunk)
+
+
+class _Proxy(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    block_on_close = False
+
+
+@contextmanager
+def _proxy(engine_pid: int) -> Iterator[int]:
+    made: list[_Proxy] = []
+
+    # setns moves one thread only. The listening socket stays in the engine's namespace, all later ones out here.
+    def listen() -> None:
+        with closing(open(f"/proc/{engine_pid}/ns/net", "rb")) as namespace:
+            assert ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
+        made.append(_Proxy(("0.0.0.0", 0), _Tunnel))
+
+    opener = threading.Thread(target=listen)
+    opener.start()
+    opener.join()
+    with made[0] as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield int(server.server_address[1])
+        finally:
+            server.shutdown()
+            serving.join()
