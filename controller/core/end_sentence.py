@@ -20,7 +20,7 @@ def end_sentence(subject: str, *, attempt: Attempt, exit_: Exit, reason: Reason,
     """The sentence, with its full stop. `reason` tells apart the ends that nobody saw."""
     after = _after(attempt)
     if attempt.intent is not None and exit_.verdict is not Verdict.START_FAILED:
-        return _ours(f"{subject} was stopped{_because(attempt.intent)}{after}", exit_=exit_, intent=attempt.intent)
+        return _ours(f"{subject} was stopped{after}{_because(attempt.intent)}", exit_=exit_, intent=attempt.intent)
     match exit_.verdict:
         case Verdict.OUT_OF_MEMORY | Verdict.SURVIVED_CHILD_OOM | Verdict.ERROR_AFTER_CHILD_OOM:
             return f"{subject} {_memory(exit_, after=after, memory_limit_bytes=memory_limit_bytes)}."

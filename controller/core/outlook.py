@@ -12,7 +12,7 @@ from controller.model.exit import Verdict
 from controller.model.instant import Instant, after
 from controller.model.phase import Desired, Health, Phase
 from controller.model.reason import Reason
-from controller.model.session import Origin, Session
+from controller.model.session import Intent, Origin, Session
 from controller.model.spec import RestartMode, RestartPolicy
 
 
@@ -37,6 +37,19 @@ def outlook(session: Session, *, now: Instant) -> str:
             return _ended(session, now=now)
         case _:
             assert_never(session.phase)
+
+
+def stop_intent(session: Session) -> Intent | None:
+    """Our own stop of the present attempt, under way or only decided."""
+    carried_out = session.attempt.intent if session.attempt is not None else None
+    return session.stop_wanted if carried_out is None else carried_out
+
+
+def memory_limit(session: Session) -> int:
+    """In bytes, of the container, or of the one that it is to have; 0 for none."""
+    if session.container is not None:
+        return session.container.memory_limit_bytes
+    return session.spec.memory_bytes if session.spec is not None else 0
 
 
 def _removed(session: Session, *, now: Instant) -> str:
@@ -78,7 +91,7 @@ def _when_it_ends(session: Session) -> str:
 
 
 def _stopping(session: Session, *, now: Instant) -> str:
-    intent = session.attempt.intent if session.attempt is not None else None
+    intent = stop_intent(session)
     opening = "It is about to end"
     if intent is not None:
         opening = f"Will be killed at {clock(after(intent.at, intent.grace_s), now=now)} unless it has ended by then"
@@ -143,14 +156,20 @@ def _why_not(session: Session) -> str:
             return "It stays down: what a person stopped is not restarted."
         case Reason.STOPPED_BY_REQUEST | Reason.EXPIRED | Reason.ORPHAN_FOUND:
             return "It stays down, as was asked for."
+        case _ if session.policy.mode is RestartMode.NO:
+            return "It stays down (restart policy no)."
+        case Reason.START_FAILED:
+            return "It stays down."
+        case _ if session.policy.mode is RestartMode.ON_FAILURE and session.phase is Phase.STOPPED:
+            return "It stays down (restart policy on-failure, and it did not fail)."
         case _:
-            return f"It stays down (restart policy {session.policy.mode})."
+            return "It stays down: the controller may not start it here (`AGENTD_MODE`, or the label of another one)."
 
 
 def _advice(session: Session) -> str:
     start = f"{_start(session)} tries again."
     exit_ = session.attempt.exit if session.attempt is not None else None
-    limit = session.container.memory_limit_bytes if session.container is not None else 0
+    limit = memory_limit(session)
     logs = f"`agentdctl logs {session.name}` shows its last lines"
     match exit_.verdict if exit_ is not None else None:
         case Verdict.OUT_OF_MEMORY | Verdict.ERROR_AFTER_CHILD_OOM:

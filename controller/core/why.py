@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 
 from controller.core.end_sentence import end_sentence
-from controller.core.outlook import outlook
+from controller.core.outlook import memory_limit, outlook, stop_intent
 from controller.core.untrusted import one_line
 from controller.core.wording import between, clock, person, stamp
 from controller.model.instant import Instant
@@ -29,13 +29,16 @@ MESSAGE_MAX_CHARS: Final = 300
 _LEARNT: Final = {
     Source.EVENT: "from an event",
     Source.REPLAY: "from an event that the engine repeated",
-    Source.SWEEP: "by a sweep",
-    Source.LOOK: "by a look at the container",
+    Source.SWEEP: "from a sweep",
+    Source.LOOK: "from a look at the container",
     Source.ACTION: "from the outcome of an action",
     Source.REQUEST: "from a request",
     Source.TIMER: "from a deadline",
     Source.INFERRED: "inferred afterwards",
 }
+_UNTOLD: Final = frozenset({RowKind.SNAPSHOT, RowKind.NOTE})
+_UNSEEN: Final = frozenset({Reason.LOST, Reason.EXIT_UNKNOWN})
+_ENDS_THAT_REMOVE: Final = _UNSEEN | {Reason.REMOVED_EXTERNALLY}
 _REMOVALS: Final = frozenset({Reason.REMOVED_BY_REQUEST, Reason.REMOVED_EXTERNALLY, Reason.ORPHAN_REMOVED})
 
 
@@ -62,7 +65,7 @@ def explain(*, session: Session, rows: Sequence[JournalRow], evidence: Evidence 
 def _sentence(session: Session, *, rows: Sequence[JournalRow], now: Instant) -> str:
     name = _subject(session)
     if session.removed_at is not None:
-        return _removed(session, rows=rows, now=now)
+        return _removed(session, rows=rows)
     since = f"since {clock(session.since, now=now)}"
     match session.phase:
         case Phase.PENDING if session.desired is Desired.RUNNING:
@@ -78,7 +81,7 @@ def _sentence(session: Session, *, rows: Sequence[JournalRow], now: Instant) -> 
         case Phase.STOPPING:
             return f"{name} is being stopped {since}{_stop_cause(session)}."
         case Phase.BACKOFF | Phase.STOPPED | Phase.FAILED:
-            return _ended(session, subject=name)
+            return _ended(session, subject=name, rows=rows)
         case _:
             assert_never(session.phase)
 
@@ -109,44 +112,49 @@ def _running(session: Session, *, now: Instant) -> str:
 
 
 def _stop_cause(session: Session) -> str:
-    intent = session.attempt.intent if session.attempt is not None else None
+    intent = stop_intent(session)
     return "" if intent is None else f" ({intent.cause.value.replace('_', ' ')}, by {person(intent.actor)})"
 
 
-def _ended(session: Session, *, subject: str) -> str:
+def _ended(session: Session, *, subject: str, rows: Sequence[JournalRow]) -> str:
     attempt = session.attempt
     if attempt is None or attempt.exit is None:
         return _never_ran(session, subject=subject)
-    limit = session.container.memory_limit_bytes if session.container is not None else 0
-    return end_sentence(subject, attempt=attempt, exit_=attempt.exit, reason=session.reason, memory_limit_bytes=limit)
+    # The session's own reason may be `backoff` by now; the end that nobody saw has its own in the journal.
+    own = (row.draft.reason for row in reversed(rows) if row.draft.attempt == attempt.number)
+    reason = next((each for each in own if each in _UNSEEN), session.reason)
+    return end_sentence(
+        subject, attempt=attempt, exit_=attempt.exit, reason=reason, memory_limit_bytes=memory_limit(session)
+    )
 
 
 def _never_ran(session: Session, *, subject: str) -> str:
     message = one_line(session.message, limit=MESSAGE_MAX_CHARS).rstrip(".")
-    if session.reason is Reason.START_FAILED:
-        return f"{subject} could not be started: {message or 'the engine did not say why'}."
-    if session.reason is Reason.LOST:
-        return f"{subject} is lost: its container is gone, and nobody saw how it ended."
-    if session.phase is Phase.FAILED:
-        return f"{subject} failed ({session.reason}): {message or 'nothing more is known'}."
-    return f"{subject} is down ({session.reason}); no end of a run is recorded."
+    match session.reason:
+        case Reason.START_FAILED:
+            return f"{subject} could not be started: {message or 'the engine did not say why'}."
+        case Reason.LOST:
+            return f"{subject} is lost: its container is gone, and nobody saw how it ended."
+        case Reason.REMOVED_EXTERNALLY:
+            return f"{subject} was removed by somebody else before it was ever started."
+        case Reason.REMOVED_BY_REQUEST:
+            return f"{subject} was removed on request before it was ever started."
+        case _ if session.phase is Phase.BACKOFF:
+            return f"{subject} could not be started yet: {message or 'the engine did not answer'}."
+        case _:
+            return f"{subject} is {session.phase} ({session.reason}): {message or 'no end of a run is recorded'}."
 
 
-def _removed(session: Session, *, rows: Sequence[JournalRow], now: Instant) -> str:
-    del now
-    name = _subject(session)
-    attempt = session.attempt
-    if session.reason in {Reason.REMOVED_EXTERNALLY, Reason.LOST, Reason.EXIT_UNKNOWN}:
-        return _ended(session, subject=name)
+def _removed(session: Session, *, rows: Sequence[JournalRow]) -> str:
+    name, attempt = _subject(session), session.attempt
+    if attempt is None or attempt.exit is None or session.reason in _ENDS_THAT_REMOVE:
+        return _ended(session, subject=name, rows=rows)
     by = next((row.draft.actor for row in reversed(rows) if row.draft.reason in _REMOVALS), None)
     opening = f"{name} was removed" + ("" if by is None else f" by {person(by)}")
-    if attempt is None or attempt.exit is None:
-        return f"{opening}; it had not ended before, as far as anybody saw." if attempt else f"{opening}; it never ran."
-    return f"{opening}; before that, {_ended(session, subject='it')}"
+    return f"{opening}; before that, {_ended(session, subject='it', rows=rows)}"
 
 
 def _earlier(session: Session) -> Iterator[str]:
-    limit = session.container.memory_limit_bytes if session.container is not None else 0
     for attempt in reversed(session.earlier):
         if attempt.exit is not None:
             told = end_sentence(
@@ -154,14 +162,14 @@ def _earlier(session: Session) -> Iterator[str]:
                 attempt=attempt,
                 exit_=attempt.exit,
                 reason=Reason.EXIT_UNKNOWN,
-                memory_limit_bytes=limit,
+                memory_limit_bytes=memory_limit(session),
             )
             yield f"Attempt {attempt.number}: {told}"
 
 
 def _chain(session: Session, rows: Sequence[JournalRow]) -> Iterator[str]:
     attempt = session.attempt_count
-    own = [row for row in rows if row.draft.attempt == attempt and row.draft.kind is not RowKind.SNAPSHOT]
+    own = [row for row in rows if row.draft.attempt == attempt and row.draft.kind not in _UNTOLD]
     hidden = len(own) - FIRST_ROWS - LAST_ROWS
     for index, row in enumerate(own):
         if hidden > 0 and index == FIRST_ROWS:
@@ -174,7 +182,7 @@ def _fact(draft: JournalDraft) -> str:
     when = stamp(draft.at if draft.at is not None else draft.observed_at)
     own_clock = "" if draft.at is not None else " (our clock)"
     message = one_line(draft.message, limit=MESSAGE_MAX_CHARS)
-    return f"{when}{own_clock} {_change(draft)}; by {person(draft.actor)}, learnt {_LEARNT[draft.source]}" + (
+    return f"{when}{own_clock} {_change(draft)}; by {person(draft.actor)}; {_LEARNT[draft.source]}" + (
         f": {message}" if message else "."
     )
 
