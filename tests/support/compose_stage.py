@@ -9,11 +9,9 @@ import ipaddress
 import json
 import os
 import select
-import shutil
 import socket
 import socketserver
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +19,8 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
+
+from tests.support.private_engine import PrivateEngine, missing
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 BASE_IMAGE: Final = Path(os.environ.get("AGENTD_TEST_BASE_IMAGE", "/var/tmp/lab/python-3.13-slim.tar"))
@@ -30,11 +30,8 @@ _COMMAND_TIMEOUT_S: Final = 110.0
 
 def what_is_missing() -> str:
     """Why compose.yaml cannot be tried on this machine; empty where it can."""
-    if os.geteuid() != 0:
-        return "a private engine needs root"
-    for tool in ("docker", "dockerd", "unshare", "nsenter"):
-        if shutil.which(tool) is None:
-            return f"{tool} is not installed"
+    if lacking := missing():
+        return lacking
     if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode:
         return "docker compose is not installed"
     if not BASE_IMAGE.exists():
@@ -45,14 +42,14 @@ def what_is_missing() -> str:
 class ComposeStage:
     """compose.yaml on one private engine, with the environment a user may have set."""
 
-    def __init__(self, *, folder: Path) -> None:
-        self.socket = folder / "docker.sock"
+    def __init__(self, *, engine: PrivateEngine) -> None:
+        self.engine = engine
+        self.socket = engine.socket
         self._environment = {
             "PATH": os.environ["PATH"],
-            "HOME": str(folder),
-            "DOCKER_HOST": f"unix://{self.socket}",
-            "DOCKER_SOCKET": str(self.socket),
-            "DOCKER_CONFIG": str(folder / "client"),
+            "HOME": str(engine.folder),
+            "DOCKER_HOST": engine.url,
+            "DOCKER_SOCKET": str(engine.socket),
         }
 
     def docker(self, *arguments: str, check: bool = True, environment: Mapping[str, str] = MappingProxyType({})) -> str:
@@ -94,9 +91,7 @@ class ComposeStage:
 
     def clear(self) -> None:
         """Nothing of the project left: containers, volume and networks gone."""
-        left = self.docker("ps", "--all", "--quiet").split()
-        if left:
-            self.docker("rm", "--force", "--volumes", *left)
+        self.engine.remove_all()
         self.compose("down", "--volumes", "--remove-orphans")
 
 
@@ -110,48 +105,21 @@ def until(ready: Callable[[], bool], *, what: str, timeout_s: float = _START_TIM
 
 @contextmanager
 def compose_stage() -> Iterator[ComposeStage]:
-    """Start the engine, give it the base image, build the controller's image; stop and remove all of it at the end."""
+    """Start an engine, give it the base image, build the controller's image; remove all of it at the end."""
     with ExitStack() as stack:
-        folder = Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix="cs-", dir="/tmp", ignore_cleanup_errors=True))
-        )
-        engine = stack.enter_context(_engine(folder))
-        stage = ComposeStage(folder=folder)
-        until(
-            lambda: stage.socket.is_socket() and bool(stage.docker("version", check=False)), what="the engine answers"
-        )
-        stage.docker(
+        engine = PrivateEngine()
+        stack.callback(engine.close)
+        engine.start()
+        stage = ComposeStage(engine=engine)
+        engine.cli(
             "import", "--change", 'CMD ["python3"]', "--change", "ENV LANG=C.UTF-8",
             "--change", "ENV PATH=/usr/local/bin:/usr/bin:/bin", str(BASE_IMAGE), "python:3.13-slim",
         )  # fmt: skip
-        bridge = json.loads(stage.docker("network", "inspect", "bridge"))[0]["IPAM"]["Config"][0]["Subnet"]
+        bridge = json.loads(engine.cli("network", "inspect", "bridge"))[0]["IPAM"]["Config"][0]["Subnet"]
         host = ipaddress.ip_network(bridge)[1]
         with _proxy(engine.pid) as port:
             stage.compose("build", "--build-arg", f"HTTPS_PROXY=http://{host}:{port}")
         yield stage
-        stage.clear()
-
-
-@contextmanager
-def _engine(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = (
-        f"ip link set lo up; exec dockerd -H unix://{folder}/docker.sock --data-root {folder}/data "
-        f"--exec-root {folder}/exec -p {folder}/docker.pid"
-    )
-    with (folder / "dockerd.log").open("wb") as log:
-        engine = subprocess.Popen(["unshare", "--net", "sh", "-c", command], stdout=log, stderr=log, cwd=folder)
-        try:
-            yield engine
-        finally:
-            engine.terminate()
-            engine.wait(timeout=60)
-    for mount in sorted(_mounts_under(folder), reverse=True):
-        subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
-
-
-def _mounts_under(folder: Path) -> list[str]:
-    lines = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
-    return [path for path in (line.split()[1] for line in lines) if path.startswith(f"{folder}/")]
 
 
 class _Tunnel(socketserver.StreamRequestHandler):
