@@ -36,10 +36,9 @@ class SqliteLedger(SqliteReader):
         self._refused: LedgerError | None = None
 
     async def open(self) -> None:
-        """Open the read-write connection, check the file, and find the journal's end. Raises LedgerError."""
+        """Open the read-write connection and find the journal's end. Raises LedgerError."""
         try:
             self._writing = await open_writer(self._path, self._connect)
-            await check(self._writing, self._path)
             (self._last_seq,) = await one_row(
                 self._writing, "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'journal'), 0)"
             )
@@ -107,5 +106,14 @@ class SqliteLedger(SqliteReader):
             return
         try:
             await self.open()
+            await self._check()
         except LedgerError as second:
+            await self.close()
             self._refused = second
+
+    async def _check(self) -> None:
+        assert self._writing is not None
+        try:
+            await check(self._writing, self._path)
+        except sqlite3.Error as error:
+            raise refusal(self._path, error) from error
