@@ -25,6 +25,8 @@ class Directory:
     """External sessions by key, removed ones too: a container recreated later is a new attempt of it."""
     taken: Collection[SessionName]
     """Names of sessions that are not removed."""
+    live_keys: Collection[str] = ()
+    """Keys of external sessions whose own container is alive."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,28 +79,35 @@ def adoption(seen: ContainerSeen, *, actor: str, directory: Directory, rules: Ru
     owner = classify(facts.id, facts.labels, known=directory.known, rules=rules)
     if owner in (Owner.CONTROLLER, Owner.KNOWN):
         return Spared(reason="it is a controller" if owner is Owner.CONTROLLER else "a session has it already")
-    return _admitted(seen, origin=Origin.ADOPTED, actor=actor, directory=directory, rules=rules)
+    key = f"{rules.engine}:id:{facts.id}"
+    return _admitted(seen, origin=Origin.ADOPTED, key=key, actor=actor, directory=directory, rules=rules)
 
 
 def _external(seen: ContainerSeen, *, directory: Directory, rules: Rules) -> ContainerAdmitted | SessionId | Spared:
     facts = seen.snapshot.facts
     key = external_key(rules.engine, facts.name, facts.labels)
-    if key in directory.by_key:
+    if key in directory.by_key and key not in directory.live_keys:
         return directory.by_key[key]
-    return _admitted(seen, origin=Origin.EXTERNAL, actor="controller", directory=directory, rules=rules)
+    if key in directory.by_key:
+        # Two containers under one key: the newcomer is nobody's attempt while the other lives. One that only
+        # waits to be started (compose makes the successor first) is looked at again when it starts.
+        if seen.snapshot.state not in (ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING):
+            return Spared(reason="another container of the same session is alive")
+        key = f"{key}:{facts.id}"
+    return _admitted(seen, origin=Origin.EXTERNAL, key=key, actor="controller", directory=directory, rules=rules)
 
 
 def _orphan(seen: ContainerSeen, *, directory: Directory, rules: Rules) -> ContainerAdmitted:
     origin = Origin.ADOPTED if rules.orphan_policy == "adopt" else Origin.ORPHAN
-    return _admitted(seen, origin=origin, actor="controller", directory=directory, rules=rules)
+    key = f"{rules.engine}:id:{seen.snapshot.facts.id}"
+    return _admitted(seen, origin=origin, key=key, actor="controller", directory=directory, rules=rules)
 
 
 def _admitted(
-    seen: ContainerSeen, *, origin: Origin, actor: str, directory: Directory, rules: Rules
+    seen: ContainerSeen, *, origin: Origin, key: str, actor: str, directory: Directory, rules: Rules
 ) -> ContainerAdmitted:
     facts = seen.snapshot.facts
     external = origin is Origin.EXTERNAL
-    key = external_key(rules.engine, facts.name, facts.labels) if external else f"{rules.engine}:id:{facts.id}"
     name = name_for(facts.name, facts.labels, key=key, taken=directory.taken, rules=rules)
     wanted = wanted_name_of(facts.name, facts.labels, rules)
     return ContainerAdmitted(

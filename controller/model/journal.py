@@ -18,6 +18,8 @@ class RowKind(StrEnum):
     ACTION = "action"
     GAP = "gap"
     SNAPSHOT = "snapshot"
+    NOTE = "note"
+    """A fact that moved nothing: kept so that the journal can be replayed, neither printed nor shown."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -137,6 +137,8 @@ class Session:
     provisional: ProvisionalEnd | None = None
     look_owed_until: Instant | None = None
     """Restart, verdict and notification wait until then for the look at an ended attempt."""
+    stop_wanted: Intent | None = None
+    """A stop that is decided and not yet carried out: it waits for an open action, or its own is under way."""
     restart_wanted: bool = False
     """A stop is under way that is to be followed by a start."""
     removal_wanted: bool = False
@@ -152,6 +154,7 @@ class Session:
     """Actions ever decided for this session: the next one's number is one higher."""
     open_actions: tuple[ActionId, ...] = ()
     crash_looping: bool = False
+    """The restart budget is spent; a user's start clears it."""
     due_at: Instant | None = None
     """The earliest of this session's deadlines, kept by `core/deadlines.py` for the index."""
 

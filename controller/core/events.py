@@ -1,0 +1,210 @@
+"""One event of the stream: a hint with partial facts, told at once and looked at after.
+
+It belongs to that container's attempt with the latest StartedAt not after its own time. What belongs to an earlier
+attempt completes that record. Labels overwrite attributes on an engine: a code or a signal is believed only where
+the container's labels are known and do not contain it.
+"""
+
+from dataclasses import replace
+from typing import Final, assert_never
+
+from controller.core.draft import Draft
+from controller.core.ending import (
+    End,
+    complete_earlier,
+    container_gone,
+    end_attempt,
+    renew_diagnosis,
+)
+from controller.core.looks import note_health
+from controller.core.opening import open_attempt
+from controller.core.pursuing import has_process, pursue
+from controller.model.container import EngineEvent, EventAction
+from controller.model.instant import Instant, seconds_between
+from controller.model.observation import EventSeen
+from controller.model.phase import Phase
+from controller.model.reason import ACTOR_ENGINE, ACTOR_EXTERNAL, Reason
+from controller.model.session import Attempt
+
+_KILL_SERIES_S: Final = 60.0
+"""Kills this close together are one stop: its signal, and the 9 after the grace."""
+
+
+def on_event(draft: Draft, seen: EventSeen) -> None:
+    """What one event tells about the session."""
+    event, attempt = seen.event, draft.attempt
+    if event.action is EventAction.RENAME:
+        _renamed(draft, event)
+        return
+    late = _earlier_attempt_of(draft, event)
+    if late is not None:
+        _about_earlier(draft, late, event)
+        return
+    if draft.session.container_id != event.container:
+        return  # An earlier container of the session: whatever it does now moves nothing.
+    if event.action is EventAction.DESTROY:
+        _destroyed(draft)
+    elif event.action is EventAction.START:
+        _started(draft, event)
+    elif attempt is not None and attempt.ended_at is not None:
+        _about_ended(draft, attempt, event)
+    elif attempt is not None and attempt.started_at is not None:
+        _about_running(draft, attempt, event)
+    elif event.action is not EventAction.CREATE:
+        draft.look()
+    pursue(draft)
+
+
+def _earlier_attempt_of(draft: Draft, event: EngineEvent) -> Attempt | None:
+    present = draft.attempt
+    if present is not None and _could_belong(present, event):
+        return None
+    return next((one for one in draft.session.earlier if _could_belong(one, event)), None)
+
+
+def _could_belong(attempt: Attempt, event: EngineEvent) -> bool:
+    return attempt.container == event.container and attempt.started_at is not None and attempt.started_at <= event.at
+
+
+def _about_earlier(draft: Draft, attempt: Attempt, event: EngineEvent) -> None:
+    if event.action is EventAction.OOM:
+        complete_earlier(draft, replace(attempt, oom_at=event.at))
+    elif event.action is EventAction.STOP:
+        complete_earlier(draft, replace(attempt, stop_at=event.at))
+    elif event.action is EventAction.DIE and attempt.died_at is None:
+        code = _believed(draft, event, "exitCode", event.exit_code)
+        known = attempt.exit.exit_code if attempt.exit is not None else None
+        died = replace(attempt, died_at=event.at)
+        complete_earlier(draft, died, end=End(exit_code=known if known is not None else code, finished_at=event.at))
+    elif event.action is EventAction.DESTROY and draft.session.container_id == event.container:
+        _destroyed(draft)
+
+
+def _renamed(draft: Draft, event: EngineEvent) -> None:
+    container = draft.session.container
+    if container is None or container.id != event.container or container.name == event.name or not event.name:
+        return
+    draft.session = replace(draft.session, container=replace(container, name=event.name))
+    old_name = event.old_name.removeprefix("/") or container.name
+    draft.tell(actor=ACTOR_EXTERNAL, reason=Reason.RENAMED, message=f"from {old_name} to {event.name}")
+
+
+def _destroyed(draft: Draft) -> None:
+    if draft.session.removed_at is None:
+        container_gone(draft)
+
+
+def _started(draft: Draft, event: EngineEvent) -> None:
+    attempt = draft.attempt
+    if attempt is not None and attempt.started_at is not None and attempt.ended_at is None:
+        # Known already by a look, or the end before it was missed: its StartedAt will tell.
+        draft.look()
+        return
+    if attempt is not None and attempt.ended_at is not None and event.at <= _over_at(attempt):
+        return
+    open_attempt(draft, started_at=event.at, provisional=True)
+    draft.look()
+
+
+def _over_at(attempt: Attempt) -> Instant:
+    return attempt.died_at or attempt.finished_at or attempt.started_at or Instant(0)
+
+
+def _about_ended(draft: Draft, attempt: Attempt, event: EngineEvent) -> None:
+    """Events that come after the end was told, and belong to it."""
+    match event.action:
+        case EventAction.DIE if attempt.died_at is None:
+            draft.session = replace(draft.session, attempt=replace(attempt, died_at=event.at))
+        case EventAction.OOM:
+            draft.session = replace(draft.session, attempt=replace(attempt, oom_at=event.at))
+            renew_diagnosis(draft)
+        case EventAction.STOP if attempt.stop_at is None:
+            _stopped_after_end(draft, attempt, event)
+        case EventAction.KILL if attempt.died_at is not None and event.at < attempt.died_at:
+            draft.session = replace(draft.session, attempt=_killed(draft, attempt, event))
+            renew_diagnosis(draft)
+        case _:
+            pass
+
+
+def _stopped_after_end(draft: Draft, attempt: Attempt, event: EngineEvent) -> None:
+    draft.session = replace(draft.session, attempt=replace(attempt, stop_at=event.at))
+    session = draft.session
+    if session.phase is Phase.BACKOFF and has_process(session):
+        # A stop during the engine's own back-off: no kill, no die, only this.
+        draft.enter(Phase.STOPPED, Reason.STOPPED_EXTERNALLY, "stopped while the engine was about to start it again")
+        draft.tell(actor=attempt.intent.actor if attempt.intent is not None else ACTOR_EXTERNAL)
+        draft.look(tail=True)
+    elif session.reason is Reason.KILLED_EXTERNALLY:
+        renew_diagnosis(draft)
+
+
+def _about_running(draft: Draft, attempt: Attempt, event: EngineEvent) -> None:
+    match event.action:
+        case EventAction.DIE:
+            _died(draft, attempt, event)
+        case EventAction.KILL:
+            _kill_seen(draft, attempt, event)
+        case EventAction.OOM:
+            draft.session = replace(draft.session, attempt=replace(attempt, oom_at=event.at))
+            draft.tell(actor=ACTOR_ENGINE, reason=Reason.OOM_CHILD, message="a process in it was killed for memory")
+        case EventAction.STOP:
+            draft.session = replace(draft.session, attempt=replace(attempt, stop_at=event.at))
+            draft.look(tail=True)
+        case EventAction.PAUSE | EventAction.UNPAUSE:
+            _paused_or_resumed(draft, event.action)
+        case EventAction.HEALTH:
+            if draft.session.phase is Phase.RUNNING and event.health is not None:
+                note_health(draft, event.health)
+                draft.look()
+        case EventAction.RESTART | EventAction.UPDATE:
+            draft.look()
+        case EventAction.CREATE | EventAction.START | EventAction.RENAME | EventAction.DESTROY:
+            pass
+        case _:
+            assert_never(event.action)
+
+
+def _died(draft: Draft, attempt: Attempt, event: EngineEvent) -> None:
+    code = _believed(draft, event, "exitCode", event.exit_code)
+    draft.session = replace(draft.session, attempt=replace(attempt, died_at=event.at))
+    if code is None:
+        # Whether it ended well is what the phase says: it waits for the look.
+        draft.look(tail=True)
+        return
+    end_attempt(draft, End(exit_code=code, finished_at=event.at))
+
+
+def _kill_seen(draft: Draft, attempt: Attempt, event: EngineEvent) -> None:
+    killed = _killed(draft, attempt, event)
+    draft.session = replace(draft.session, attempt=killed)
+    if attempt.intent is None:
+        signal = killed.kill_signal
+        message = f"signal {signal} was sent to it" if signal is not None else "a signal was sent to it"
+        draft.tell(actor=ACTOR_EXTERNAL, reason=Reason.KILL_SIGNAL, message=message)
+
+
+def _killed(draft: Draft, attempt: Attempt, event: EngineEvent) -> Attempt:
+    signal = _believed(draft, event, "signal", event.signal)
+    continues = attempt.kill_at is not None and seconds_between(attempt.kill_at, event.at) <= _KILL_SERIES_S
+    first = attempt.first_kill_signal if continues else signal
+    return replace(attempt, kill_signal=signal, kill_at=event.at, first_kill_signal=first)
+
+
+def _paused_or_resumed(draft: Draft, action: EventAction) -> None:
+    phase = draft.session.phase
+    if action is EventAction.PAUSE and phase is Phase.RUNNING:
+        draft.enter(Phase.PAUSED, Reason.PAUSED)
+        draft.tell(actor=ACTOR_EXTERNAL)
+    elif action is EventAction.UNPAUSE and phase is Phase.PAUSED:
+        # Not while stopping: the engine resumes a paused container that we stop.
+        draft.enter(Phase.RUNNING, Reason.UNPAUSED)
+        draft.tell(actor=ACTOR_EXTERNAL)
+        draft.look()
+
+
+def _believed(draft: Draft, event: EngineEvent, label: str, value: int | None) -> int | None:
+    container = draft.session.container
+    if container is None or container.id != event.container or label in container.labels:
+        return None
+    return value

@@ -1,0 +1,94 @@
+"""An attempt begins: by an event, by an inspect that shows a run nobody knew, or by a new container."""
+
+from dataclasses import replace
+
+from controller.core.draft import Draft
+from controller.core.rules import EARLIER_ATTEMPTS
+from controller.model.container import ContainerFacts, EngineRestart
+from controller.model.instant import Instant, after
+from controller.model.phase import Desired, Health, Phase
+from controller.model.reason import ACTOR_CONTROLLER, ACTOR_ENGINE, ACTOR_EXTERNAL, Reason, Source
+from controller.model.session import Attempt, Session
+
+
+def expect_attempt(draft: Draft, facts: ContainerFacts) -> None:
+    """A container exists and has not been started: its first attempt is prepared, not begun."""
+    _shift(
+        draft, Attempt(number=draft.session.attempt_count + 1, container=facts.id, started_at=None, opened_at=draft.now)
+    )
+
+
+def open_attempt(
+    draft: Draft, *, started_at: Instant, provisional: bool, restart_count: int = 0, source: Source | None = None
+) -> None:
+    """The present container runs anew. One transition to running."""
+    session = draft.session
+    assert session.container is not None, f"{session.name}: an attempt without a container"
+    prepared = session.attempt
+    if prepared is not None and prepared.started_at is None and prepared.ended_at is None:
+        begun = replace(prepared, started_at=started_at, provisional=provisional, container=session.container.id)
+        draft.session = replace(session, attempt=begun)
+    else:
+        _shift(
+            draft,
+            Attempt(
+                number=session.attempt_count + 1,
+                container=session.container.id,
+                started_at=started_at,
+                provisional=provisional,
+                opened_at=draft.now,
+                restart_count=restart_count,
+            ),
+        )
+    actor = _starter(session)
+    first = session.attempt_count == 0 or draft.session.attempt_count == 1
+    draft.session = replace(
+        draft.session,
+        desired=Desired.RUNNING if session.stop_wanted is None and not session.removal_wanted else session.desired,
+        restarts=session.restarts + (1 if actor == ACTOR_CONTROLLER and not first else 0),
+        engine_restarts=session.engine_restarts + (1 if actor == ACTOR_ENGINE else 0),
+        provisional=None,
+        look_owed_until=None,
+        next_attempt_at=None,
+        removed_at=None,
+    )
+    draft.enter(Phase.RUNNING, Reason.STARTED, f"attempt {draft.session.attempt_count}")
+    health = Health.STARTING if session.container.has_probe else Health.NONE
+    draft.session = replace(draft.session, health=health, connection_due_at=_connection_due(draft))
+    draft.tell(actor=actor, source=source)
+
+
+def change_container(draft: Draft, facts: ContainerFacts) -> None:
+    """The session has another container now; the attempt that is over stays on record."""
+    draft.session = replace(draft.session, container=facts, removed_at=None)
+    expect_attempt(draft, facts)
+
+
+def _shift(draft: Draft, attempt: Attempt) -> None:
+    session = draft.session
+    past = (session.attempt,) if session.attempt is not None else ()
+    assert session.attempt is None or session.attempt.ended_at is not None, f"{session.name}: two attempts at once"
+    draft.session = replace(
+        session,
+        attempt=attempt,
+        attempt_count=attempt.number,
+        earlier=(*past, *session.earlier)[:EARLIER_ATTEMPTS],
+    )
+
+
+def _starter(session: Session) -> str:
+    if session.phase in (Phase.PENDING, Phase.STARTING) and session.reason is Reason.START_REQUESTED:
+        return ACTOR_CONTROLLER
+    facts = session.container
+    by_policy = facts is not None and facts.engine_restart is not EngineRestart.NO
+    engine_had_it = session.phase is Phase.BACKOFF or session.reason is Reason.ENGINE_RESTART
+    if by_policy and engine_had_it:
+        return ACTOR_ENGINE
+    return ACTOR_EXTERNAL
+
+
+def _connection_due(draft: Draft) -> Instant | None:
+    spec = draft.session.spec
+    if spec is None or not spec.expect_connection or draft.session.connected:
+        return None
+    return after(draft.now, draft.rules.connect_grace_s)

@@ -1,0 +1,163 @@
+"""What came of an action. Every outcome closes its action and gives one action row; then the state is judged anew."""
+
+from dataclasses import replace
+from typing import assert_never
+
+from controller.core.draft import Draft
+from controller.core.ending import End, container_gone, end_attempt
+from controller.core.looks import on_seen
+from controller.core.opening import expect_attempt
+from controller.core.pursuing import pursue
+from controller.core.settling import begin, retry_later
+from controller.model.action import ActionKind, Outcome, OutcomeKind
+from controller.model.journal import RowKind
+from controller.model.observation import ContainerSeen, LookCause, OutcomeSeen
+from controller.model.phase import Desired, Phase
+from controller.model.reason import Reason
+from controller.model.session import Origin
+
+
+def on_outcome(draft: Draft, seen: OutcomeSeen) -> None:
+    """Close the action, tell it, and draw the consequences."""
+    outcome = seen.outcome
+    action = outcome.action
+    if action.id not in draft.session.open_actions:
+        return  # Told before: after a crash an outcome may come twice.
+    draft.close(action.id)
+    told = f"{action.kind} {outcome.kind}"
+    draft.tell(
+        kind=RowKind.ACTION,
+        actor=action.actor,
+        reason=Reason.SUPERSEDED if outcome.kind is OutcomeKind.SUPERSEDED else None,
+        message=": ".join(part for part in (action.reason, outcome.message) if part),
+        action=told,
+    )
+    match action.kind:
+        case ActionKind.CREATE:
+            _after_create(draft, outcome)
+        case ActionKind.START:
+            _after_start(draft, outcome, seen)
+        case ActionKind.STOP:
+            _after_stop(draft, outcome, seen)
+        case ActionKind.REMOVE:
+            _after_remove(draft, outcome, seen)
+        case _:
+            assert_never(action.kind)
+    pursue(draft)
+
+
+def _after_create(draft: Draft, outcome: Outcome) -> None:
+    if outcome.kind is OutcomeKind.DONE and outcome.snapshot is not None:
+        draft.session = replace(draft.session, container=outcome.snapshot.facts)
+        expect_attempt(draft, outcome.snapshot.facts)
+        wanted = draft.session.desired is Desired.RUNNING and draft.session.stop_wanted is None
+        if wanted and not draft.session.removal_wanted:
+            begin(draft, why=outcome.action.reason, actor=outcome.action.actor)
+    elif outcome.kind is OutcomeKind.REFUSED:
+        _will_never_work(draft, outcome)
+    elif draft.session.desired is Desired.RUNNING:
+        retry_later(draft, message="the engine gave no certain answer to the create")
+    else:
+        draft.enter(Phase.FAILED, Reason.START_FAILED, "the engine gave no certain answer to the create")
+        draft.tell()
+
+
+def _after_start(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:
+    match outcome.kind:
+        case OutcomeKind.DONE:
+            _seen_after(draft, outcome, seen)
+        case OutcomeKind.REFUSED:
+            _start_refused(draft, outcome)
+        case OutcomeKind.GONE:
+            container_gone(draft)
+            if draft.session.removed_at is None and draft.session.desired is Desired.RUNNING:
+                _make_anew(draft, outcome)
+        case OutcomeKind.DROPPED | OutcomeKind.SUPERSEDED:
+            if draft.session.phase is Phase.STARTING:
+                retry_later(draft, message="the engine gave no certain answer to the start")
+            draft.look(cause=LookCause.ACTION)
+        case _:
+            assert_never(outcome.kind)
+
+
+def _make_anew(draft: Draft, outcome: Outcome) -> None:
+    draft.session = replace(draft.session, container=None)
+    if not draft.session.open_actions and draft.session.phase is not Phase.BACKOFF:
+        begin(draft, why=f"{outcome.action.reason}: its container was gone", actor=outcome.action.actor)
+
+
+def _start_refused(draft: Draft, outcome: Outcome) -> None:
+    """It could not be started: an attempt of its own, which ended before it began."""
+    session, attempt = draft.session, draft.attempt
+    if session.phase is not Phase.STARTING:
+        draft.look(cause=LookCause.ACTION)
+        return
+    if (attempt is None or attempt.ended_at is not None) and session.container is not None:
+        expect_attempt(draft, session.container)
+    code = outcome.snapshot.exit_code if outcome.snapshot is not None else None
+    error = outcome.message or (outcome.snapshot.error if outcome.snapshot is not None else "")
+    end_attempt(draft, End(exit_code=code, error=error, never_started=True, looked=True))
+
+
+def _after_stop(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:
+    match outcome.kind:
+        case OutcomeKind.DONE:
+            _seen_after(draft, outcome, seen)
+            draft.look(cause=LookCause.ACTION, tail=True)
+        case OutcomeKind.GONE:
+            if draft.session.removed_at is None:
+                container_gone(draft)
+        case OutcomeKind.REFUSED | OutcomeKind.SUPERSEDED | OutcomeKind.DROPPED:
+            _stop_did_not_happen(draft)
+        case _:
+            assert_never(outcome.kind)
+
+
+def _stop_did_not_happen(draft: Draft) -> None:
+    """The intent is taken back: whatever ends the session from now on was not ours."""
+    attempt = draft.attempt
+    if attempt is not None and attempt.ended_at is None:
+        draft.session = replace(draft.session, attempt=replace(attempt, intent=None))
+    draft.session = replace(draft.session, stop_wanted=None, restart_wanted=False, removal_wanted=False)
+    if draft.session.phase is Phase.STOPPING:
+        draft.enter(Phase.RUNNING, Reason.SUPERSEDED, "it was not stopped")
+        draft.tell()
+    draft.look(cause=LookCause.ACTION)
+
+
+def _after_remove(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:
+    if outcome.kind in (OutcomeKind.DONE, OutcomeKind.GONE):
+        if draft.session.removed_at is None:
+            container_gone(draft)
+        return
+    # It runs again, or the engine will not: it stays, and a sweep may find it again.
+    draft.session = replace(draft.session, removal_wanted=False, stop_wanted=None)
+    if draft.session.origin is Origin.ORPHAN:
+        draft.tell(reason=Reason.ORPHAN_SPARED, message=outcome.message or "it has moved on since it was found")
+    if outcome.snapshot is not None:
+        _seen_after(draft, outcome, seen)
+    draft.look(cause=LookCause.ACTION)
+
+
+def _seen_after(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:
+    if outcome.snapshot is None:
+        draft.look(cause=LookCause.ACTION)
+        return
+    on_seen(
+        draft,
+        ContainerSeen(
+            snapshot=outcome.snapshot,
+            cause=LookCause.ACTION,
+            asked_at=seen.observed_at,
+            observed_at=seen.observed_at,
+        ),
+    )
+
+
+def _will_never_work(draft: Draft, outcome: Outcome) -> None:
+    draft.session = replace(draft.session, desired=Desired.STOPPED, stop_wanted=None, restart_wanted=False)
+    message = outcome.message
+    if outcome.conflict:
+        message = f"{message} (in the way: {outcome.conflict})" if message else f"in the way: {outcome.conflict}"
+    draft.enter(Phase.FAILED, Reason.START_FAILED, message)
+    draft.tell()

@@ -1,0 +1,105 @@
+"""From what is wanted to the next action: at most one open action a session, each from the state as it stands now."""
+
+from dataclasses import replace
+
+from controller.core.draft import Draft
+from controller.core.rules import Rules
+from controller.core.settling import begin
+from controller.model.action import ActionKind
+from controller.model.observation import LookCause
+from controller.model.phase import Desired, Phase
+from controller.model.reason import ACTOR_CONTROLLER, Reason
+from controller.model.session import Intent, Origin, Session, StopCause
+
+_WHY = {
+    StopCause.REQUEST: "stop requested",
+    StopCause.RESTART: "restart requested",
+    StopCause.REMOVE: "removal requested",
+    StopCause.SHUTDOWN: "the controller stops",
+    StopCause.EXPIRED: "its time is over",
+    StopCause.NOT_CONNECTED: "it is not connected",
+    StopCause.UNHEALTHY: "it stays unhealthy",
+    StopCause.ORPHAN: "no record knows it",
+}
+
+
+def pursue(draft: Draft) -> None:
+    """Take the next step towards what is wanted, if none is under way. Safe to repeat."""
+    session = draft.session
+    if session.open_actions or session.removed_at is not None:
+        return
+    if session.removal_wanted:
+        _toward_removal(draft)
+    elif session.stop_wanted is not None:
+        _toward_stop(draft, session.stop_wanted)
+    elif session.restart_wanted and session.phase.is_ended and session.look_owed_until is None:
+        begin(draft, why="restart")
+
+
+def want_stop(draft: Draft, cause: StopCause, *, actor: str, longest_grace_s: float | None = None) -> None:
+    """Commit to a stop. It is carried out at once, or as soon as the open action has ended."""
+    grace_s = _grace_s(draft.session, draft.rules)
+    if longest_grace_s is not None:
+        grace_s = min(grace_s, longest_grace_s)
+    intent = Intent(cause=cause, actor=actor, at=draft.now, grace_s=grace_s)
+    draft.session = replace(draft.session, stop_wanted=intent)
+    pursue(draft)
+
+
+def has_process(session: Session) -> bool:
+    """Whether there is something to stop: a live container, or one that the engine is about to start again."""
+    engine_backs_off = (
+        session.phase is Phase.BACKOFF and session.next_attempt_at is None and session.container is not None
+    )
+    return session.phase.is_live or engine_backs_off
+
+
+def rest_unstarted(draft: Draft, reason: Reason, *, actor: str) -> None:
+    """A session that has no process, and shall have none."""
+    draft.session = replace(
+        draft.session, desired=Desired.STOPPED, stop_wanted=None, next_attempt_at=None, restart_wanted=False
+    )
+    if draft.session.phase not in (Phase.STOPPED, Phase.FAILED):
+        draft.enter(Phase.STOPPED, reason)
+        draft.tell(actor=actor)
+
+
+def _toward_stop(draft: Draft, intent: Intent) -> None:
+    session, attempt = draft.session, draft.session.attempt
+    if not has_process(session):
+        reason = Reason.CONTROLLER_SHUTDOWN if intent.cause is StopCause.SHUTDOWN else Reason.STOPPED_BY_REQUEST
+        desired = session.desired
+        rest_unstarted(draft, reason, actor=intent.actor)
+        if intent.cause is StopCause.SHUTDOWN:
+            draft.session = replace(draft.session, desired=desired)
+        return
+    if attempt is not None and attempt.ended_at is None:
+        draft.session = replace(session, attempt=replace(attempt, intent=intent))
+    if session.phase.is_live:
+        draft.enter(Phase.STOPPING, Reason.STOP_REQUESTED, _WHY[intent.cause])
+    draft.act(ActionKind.STOP, why=_WHY[intent.cause], actor=intent.actor, grace_s=intent.grace_s)
+    draft.tell(actor=intent.actor)
+
+
+def _toward_removal(draft: Draft) -> None:
+    session, attempt = draft.session, draft.session.attempt
+    if has_process(session):
+        cause = StopCause.ORPHAN if session.origin is Origin.ORPHAN else StopCause.REMOVE
+        actor = session.stop_wanted.actor if session.stop_wanted is not None else ACTOR_CONTROLLER
+        intent = Intent(cause=cause, actor=actor, at=draft.now, grace_s=_grace_s(session, draft.rules))
+        draft.session = replace(session, stop_wanted=intent)
+        _toward_stop(draft, intent)
+    elif session.container is None:
+        draft.session = replace(session, removed_at=draft.now, removal_wanted=False, next_attempt_at=None)
+        draft.tell(message="removed; it had no container")
+    elif attempt is not None and not attempt.evidence_kept:
+        # What is about to be lost is committed first, always.
+        draft.look(cause=LookCause.REQUEST, tail=True)
+    else:
+        cause = StopCause.ORPHAN if session.origin is Origin.ORPHAN else StopCause.REMOVE
+        draft.act(ActionKind.REMOVE, why=_WHY[cause])
+
+
+def _grace_s(session: Session, rules: Rules) -> float:
+    asked = session.spec.stop_grace_s if session.spec is not None else None
+    return rules.stop_grace_s if asked is None else asked

@@ -1,0 +1,101 @@
+"""What happens around a session: a deadline comes, the controller starts or stops, the engine goes away."""
+
+from dataclasses import replace
+from typing import Final
+
+from controller.core.deadlines import expiry_at, expiry_warning_at, rederived, unhealthy_restart_at
+from controller.core.draft import Draft
+from controller.core.ending import became_engine_restart, became_external
+from controller.core.pursuing import has_process, pursue, rest_unstarted, want_stop
+from controller.core.settling import begin, settle
+from controller.model.instant import Instant
+from controller.model.observation import ControllerStopping
+from controller.model.phase import Desired, Phase
+from controller.model.reason import ACTOR_CONTROLLER, Reason
+from controller.model.session import Origin, StopCause
+from controller.model.spec import RestartMode
+
+_OURS: Final = (Origin.REQUESTED, Origin.ADOPTED)
+
+
+def on_deadline(draft: Draft) -> None:
+    """Everything that is due by now, each on its own account."""
+    session = draft.session
+    if session.removed_at is not None:
+        return
+    if session.provisional is not None and _is_due(session.provisional.until, draft.now):
+        became_external(draft)
+    if _is_due(draft.session.look_owed_until, draft.now):
+        settle(draft)
+    if _is_due(draft.session.next_attempt_at, draft.now) and not draft.session.open_actions:
+        _next_attempt(draft)
+    _on_expiry(draft)
+    if _is_due(unhealthy_restart_at(draft.session), draft.now):
+        _restart_for(draft, StopCause.UNHEALTHY)
+    if _is_due(draft.session.connection_due_at, draft.now):
+        _restart_for(draft, StopCause.NOT_CONNECTED)
+    pursue(draft)
+
+
+def on_controller_started(draft: Draft) -> None:
+    """A new life begins from the ledger: deadlines within their lengths, and what our shutdown stopped comes back."""
+    draft.session = rederived(draft.session, now=draft.now, rules=draft.rules)
+    session = draft.session
+    if session.removed_at is not None or session.open_actions or not session.phase.is_ended:
+        return
+    was_shut_down = session.reason is Reason.CONTROLLER_SHUTDOWN
+    if was_shut_down and session.policy.mode is not RestartMode.NO and draft.rules.may_restart:
+        begin(draft, why="the controller started again")
+    elif session.look_owed_until is None:
+        settle(draft)
+    pursue(draft)
+
+
+def on_controller_stopping(draft: Draft, stopping: ControllerStopping) -> None:
+    """We were told to stop: sessions of ours are stopped too, unless they are to be left."""
+    session = draft.session
+    if session.provisional is not None:
+        # The engine may be stopping as well, and we shall not be there to see it.
+        became_engine_restart(draft)
+    if stopping.leave_running or session.origin not in _OURS or not draft.rules.may_restart:
+        return
+    if has_process(session) or session.phase in (Phase.STARTING, Phase.PENDING):
+        draft.session = replace(draft.session, restart_wanted=False)
+        want_stop(draft, StopCause.SHUTDOWN, actor=ACTOR_CONTROLLER, longest_grace_s=stopping.grace_s)
+
+
+def on_engine_lost(draft: Draft) -> None:
+    """The stream broke: a stop in the last half minute that nobody here asked for was the engine's own."""
+    if draft.session.provisional is not None:
+        became_engine_restart(draft)
+
+
+def _next_attempt(draft: Draft) -> None:
+    if not (draft.rules.may_restart and draft.session.may_act):
+        draft.session = replace(draft.session, next_attempt_at=None, desired=Desired.STOPPED)
+        return
+    begin(draft, why=f"attempt {draft.session.attempt_count + 1}, after its back-off")
+
+
+def _restart_for(draft: Draft, cause: StopCause) -> None:
+    session = draft.session
+    draft.session = replace(session, connection_due_at=None, unhealthy_since=None)
+    if session.phase is Phase.RUNNING and session.may_act and draft.rules.may_restart:
+        want_stop(draft, cause, actor=ACTOR_CONTROLLER)
+
+
+def _on_expiry(draft: Draft) -> None:
+    session = draft.session
+    if _is_due(expiry_at(session), draft.now):
+        draft.session = replace(draft.session, desired=Desired.STOPPED, restart_wanted=False)
+        if has_process(session) or session.open_actions:
+            want_stop(draft, StopCause.EXPIRED, actor=ACTOR_CONTROLLER)
+        else:
+            rest_unstarted(draft, Reason.EXPIRED, actor=ACTOR_CONTROLLER)
+    elif _is_due(expiry_warning_at(session), draft.now):
+        draft.session = replace(session, expiry_warned=True)
+        draft.tell(reason=Reason.EXPIRING, message="its time is nearly over")
+
+
+def _is_due(instant: Instant | None, now: Instant) -> bool:
+    return instant is not None and instant <= now

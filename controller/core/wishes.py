@@ -1,0 +1,156 @@
+"""What people ask of a session, and what its agent's connection tells."""
+
+from dataclasses import replace
+from typing import assert_never
+
+from controller.core.draft import Draft
+from controller.core.pursuing import has_process, pursue, rest_unstarted, want_stop
+from controller.core.settling import begin
+from controller.model.decision import Reply
+from controller.model.instant import after
+from controller.model.observation import ConnectionChanged, Verb, VerbRequested
+from controller.model.phase import Desired, Phase
+from controller.model.reason import ACTOR_EXTERNAL, Reason
+from controller.model.session import Origin, StopCause
+
+_OK = Reply(accepted=True)
+
+
+def on_verb(draft: Draft, asked: VerbRequested) -> Reply:
+    """Accept a wish and commit to it, or refuse it with one line."""
+    refusal = _refusal(draft, asked)
+    if refusal:
+        return Reply(accepted=False, message=refusal)
+    match asked.verb:
+        case Verb.START:
+            return _start(draft, asked)
+        case Verb.STOP:
+            return _stop(draft, asked)
+        case Verb.RESTART:
+            return _restart(draft, asked)
+        case Verb.REMOVE:
+            return _remove(draft, asked)
+        case Verb.RENEW:
+            return _renew(draft, asked)
+        case _:
+            assert_never(asked.verb)
+
+
+def on_connection(draft: Draft, changed: ConnectionChanged) -> None:
+    """An agent came or went. Who must hold a connection has the grace to come back."""
+    session = draft.session
+    if session.connected is changed.connected:
+        return
+    expected = session.spec is not None and session.spec.expect_connection
+    waits = expected and not changed.connected and session.phase is Phase.RUNNING
+    attempt = session.attempt
+    draft.session = replace(
+        session,
+        connected=changed.connected,
+        connection_due_at=after(draft.now, draft.rules.connect_grace_s) if waits else None,
+        attempt=replace(attempt, connected_once=True) if attempt is not None and changed.connected else attempt,
+    )
+    reason = Reason.CONNECTED if changed.connected else Reason.DISCONNECTED
+    draft.tell(actor=ACTOR_EXTERNAL, reason=reason, message="")
+
+
+def _refusal(draft: Draft, asked: VerbRequested) -> str:
+    session, rules = draft.session, draft.rules
+    if session.removed_at is not None:
+        return f"{session.name} is removed"
+    if asked.verb is Verb.REMOVE and not rules.may_manage:
+        return "the mode forbids to remove sessions"
+    if not rules.may_restart:
+        return "the mode is observe: nothing may be changed"
+    if not session.may_act:
+        return f"{session.name} is only watched here: its label lets another controller act"
+    if session.origin is Origin.ORPHAN:
+        return f"{session.name} is an orphan that is being removed"
+    return ""
+
+
+def _start(draft: Draft, asked: VerbRequested) -> Reply:
+    session = draft.session
+    if session.phase is Phase.PAUSED:
+        return Reply(accepted=False, message=f"{session.name} is paused: unpause it on the engine")
+    if session.phase is Phase.STOPPING:
+        draft.session = replace(session, restart_wanted=True, desired=Desired.RUNNING)
+        draft.tell(actor=asked.actor, reason=Reason.START_REQUESTED, message="start requested while it stops")
+        return _OK
+    if session.phase is Phase.RUNNING:
+        return Reply(accepted=True, message=f"{session.name} runs already")
+    draft.session = replace(
+        session, granted_at=(), backoff_step=0, crash_looping=False, provisional=None, stop_wanted=None
+    )
+    if session.open_actions:
+        draft.session = replace(draft.session, desired=Desired.RUNNING, restart_wanted=session.phase.is_ended)
+        return _OK
+    begin(draft, why="start requested", actor=asked.actor)
+    return _failed(draft)
+
+
+def _stop(draft: Draft, asked: VerbRequested) -> Reply:
+    session = draft.session = replace(draft.session, desired=Desired.STOPPED, restart_wanted=False)
+    if session.phase is Phase.STOPPING:
+        return _OK
+    if has_process(session) or session.open_actions:
+        want_stop(draft, StopCause.REQUEST, actor=asked.actor)
+    elif session.phase in (Phase.STOPPED, Phase.FAILED):
+        draft.session = replace(session, provisional=None, look_owed_until=None)
+    else:
+        rest_unstarted(draft, Reason.STOPPED_BY_REQUEST, actor=asked.actor)
+    return _OK
+
+
+def _restart(draft: Draft, asked: VerbRequested) -> Reply:
+    session = draft.session
+    if not has_process(session):
+        return _start(draft, asked)
+    draft.session = replace(
+        session, restart_wanted=True, desired=Desired.RUNNING, granted_at=(), backoff_step=0, crash_looping=False
+    )
+    if session.phase is Phase.STOPPING:
+        draft.tell(actor=asked.actor, reason=Reason.START_REQUESTED, message="restart requested while it stops")
+    else:
+        want_stop(draft, StopCause.RESTART, actor=asked.actor)
+    return _OK
+
+
+def _remove(draft: Draft, asked: VerbRequested) -> Reply:
+    session = draft.session
+    if session.is_external:
+        return Reply(accepted=False, message=f"{session.name} is external: remove its container on the engine")
+    live = has_process(session) or session.phase is Phase.STARTING
+    if live and not asked.force:
+        return Reply(accepted=False, message=f"{session.name} is {session.phase}: stop it first, or use --force")
+    draft.session = replace(
+        session,
+        removal_wanted=True,
+        desired=Desired.STOPPED,
+        restart_wanted=False,
+        next_attempt_at=None,
+        provisional=None,
+        look_owed_until=None,
+    )
+    if session.phase is Phase.BACKOFF and not has_process(session):
+        draft.enter(Phase.STOPPED, Reason.STOPPED_BY_REQUEST, "removal requested")
+    draft.tell(actor=asked.actor, reason=Reason.REMOVED_BY_REQUEST, message="removal requested")
+    pursue(draft)
+    return _OK
+
+
+def _renew(draft: Draft, asked: VerbRequested) -> Reply:
+    session = draft.session
+    if asked.ttl_s is None or asked.ttl_s <= 0:
+        return Reply(accepted=False, message="a renewal needs a time in seconds")
+    if session.phase in (Phase.STOPPED, Phase.FAILED):
+        return Reply(accepted=False, message=f"{session.name} has ended: there is nothing to renew")
+    spec = replace(session.spec, ttl_s=asked.ttl_s) if session.spec is not None else None
+    draft.session = replace(session, spec=spec, expires_at=after(draft.now, asked.ttl_s), expiry_warned=False)
+    draft.tell(actor=asked.actor, reason=Reason.RENEWED, message=f"for {asked.ttl_s:g} s")
+    return _OK
+
+
+def _failed(draft: Draft) -> Reply:
+    failed = draft.session.phase is Phase.FAILED
+    return Reply(accepted=not failed, message=draft.session.message if failed else "")
