@@ -5,8 +5,10 @@ It never touches another engine: every process it ends is one that it started, f
 """
 
 import contextlib
+import functools
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -75,7 +77,7 @@ class PrivateEngine:
         for stale in (self.folder / "docker.pid", self.folder / "exec/containerd/containerd.pid"):
             stale.unlink(missing_ok=True)
         config = self.folder / "daemon.json"
-        config.write_text(json.dumps({"live-restore": self.live_restore, "shutdown-timeout": 5}))
+        config.write_text(json.dumps(self._daemon_config()))
         daemon = (
             f"ip link set lo up; exec dockerd -H {self.url} --config-file {config}"
             f" --data-root {self.folder}/data --exec-root {self.folder}/exec -p {self.folder}/docker.pid"
@@ -189,6 +191,13 @@ class PrivateEngine:
 
     # --- inside ----------------------------------------------------------------------------------------------
 
+    def _daemon_config(self) -> dict[str, object]:
+        config: dict[str, object] = {"live-restore": self.live_restore, "shutdown-timeout": 5}
+        if _dockerd_major() < 23:
+            # Older ones read their id from a key in /etc/docker: two on one machine would be the same engine.
+            config["deprecated-key-path"] = str(self.folder / "key.json")
+        return config
+
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(5)
@@ -203,6 +212,13 @@ class PrivateEngine:
         mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
         for path in sorted((path for path in mounted if path.startswith(f"{self.folder}/")), reverse=True):
             subprocess.run(["umount", "-l", path], check=False, capture_output=True)
+
+
+@functools.cache
+def _dockerd_major() -> int:
+    told = subprocess.run(["dockerd", "--version"], check=True, capture_output=True, text=True).stdout
+    found = re.search(r"version (\d+)\.", told)
+    return int(found[1]) if found else 0
 
 
 def _processes_with(text: str, *, program: str = "") -> list[int]:
