@@ -57,6 +57,8 @@ class Program:
         trap = "trap '' TERM; "
         if self.ends_after_term_s is not None:
             trap = f"trap 'sleep {self.ends_after_term_s}; exit {self.term_code}' TERM; "
+        if self.sick_at_s is not None:
+            trap += f"(sleep {self.sick_at_s}; touch /tmp/sick) & "
         if self.oom_at_s is not None:
             body = f"sleep {self.oom_at_s}; x=a; while :; do x=$x$x$x$x; done"
         elif self.runs_s is not None:

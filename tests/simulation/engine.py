@@ -147,19 +147,13 @@ class SimulatedEngine(ExecutionBackend):
             self._daemon.stop(self._daemon.find(container), grace_s=grace_s, done=done)
 
         limit = grace_s + self._wire.limits.stop_extra_s
-        try:
-            await call(self._wire, "stop", effect, limit_s=limit, target=container, life=self._life)
-        except ContainerGone:
-            return
+        await call(self._wire, "stop", effect, limit_s=limit, target=container, life=self._life)
 
     async def remove(self, container: ContainerId) -> None:
         def effect() -> None:
             self._daemon.remove(self._daemon.find(container))
 
-        try:
-            await self._ask("remove", self._wire.limits.remove_s, effect, target=container)
-        except ContainerGone:
-            return
+        await self._ask("remove", self._wire.limits.remove_s, effect, target=container)
 
     # --- logs, and the sketch's operations -------------------------------------------------------------------------
 
