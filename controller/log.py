@@ -2,19 +2,19 @@
 
 Every room logs through structlog; the libraries' own logging ends here too. Text from outside (names, labels, an
 engine's words) may say what it likes: it never begins a line of its own and never sends a terminal code. Imports
-nothing of ours, so that every room may use it.
+nothing of ours, so that every room may use it; and structlog only where it is needed, because `clean` is also used by
+`agentdctl healthcheck`, which an engine runs every few seconds and which should cost next to nothing.
 """
 
 import json
 import logging
 import sys
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
-import structlog
-from structlog.typing import EventDict, WrappedLogger
+Event = MutableMapping[str, object]
 
 VALUE_MAX_CHARS: Final = 8_192
 """No single value of a log line is longer."""
@@ -46,6 +46,8 @@ def _visible(char: str) -> str:
 
 def configure(output: str, level: str, *, stream: TextIO | None = None) -> None:
     """Log from now on as `json`, `console`, or `auto` (console on a terminal); safe to call again."""
+    import structlog
+
     out = sys.stdout if stream is None else stream
     readable = output == "console" or (output == "auto" and out.isatty())
     structlog.configure(
@@ -86,13 +88,13 @@ class _Lines:
     msg = debug = info = warning = error = critical = exception = write
 
 
-def _stamp(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+def _stamp(_logger: object, _name: str, event: Event) -> Event:
     # The wall clock, and not the injected one: a log line says when it was written.
     event["ts"] = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     return event
 
 
-def _as_json(_logger: WrappedLogger, _name: str, event: EventDict) -> str:
+def _as_json(_logger: object, _name: str, event: Event) -> str:
     first = {key: event[key] for key in ("ts", "level", "event") if key in event}
     rest = {key: _bounded(value) for key, value in event.items() if key not in first}
     # ensure_ascii escapes all but DEL, which may stand only inside a string.
@@ -105,7 +107,7 @@ def _bounded(value: object) -> object:
     return value
 
 
-def _as_console(_logger: WrappedLogger, _name: str, event: EventDict) -> str:
+def _as_console(_logger: object, _name: str, event: Event) -> str:
     head = f"{str(event['ts'])[11:23]} {event.get('level', '')!s:<7} {_flat(event.get('event', ''))}"
     story = [_flat(event["session"])] if event.get("session") else []
     if event.get("to"):
@@ -138,6 +140,8 @@ class _LibraryLog(logging.Handler):
     """Turns a library's log record into a line like ours, bounded."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        import structlog
+
         try:
             message = record.getMessage()
         except (TypeError, ValueError):

@@ -12,14 +12,16 @@ from importlib import import_module
 
 from controller.cli.failure import CommandFailed, ExitCode
 from controller.cli.invocation import Invocation, complain
-from controller.cli.parser import make_parser
+from controller.cli.parser import parse
 from controller.errors import ControllerError, EngineUnavailable, SettingsError
 
 
 def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> int:
     """Run one command and return its exit code; argparse leaves with 2 by itself."""
-    parsed = make_parser().parse_args(arguments)
-    call = Invocation(arguments=parsed, environment=os.environ if environment is None else environment)
+    call = Invocation(
+        arguments=parse(sys.argv[1:] if arguments is None else arguments),
+        environment=os.environ if environment is None else environment,
+    )
     try:
         return _run(call)
     except CommandFailed as failure:

@@ -1,7 +1,14 @@
 """The grammar of `agentdctl`: every command with its options and an example. `does` names the function that runs it."""
 
-from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter, _SubParsersAction
-from collections.abc import Callable
+from argparse import (
+    SUPPRESS,
+    ArgumentParser,
+    ArgumentTypeError,
+    Namespace,
+    RawDescriptionHelpFormatter,
+    _SubParsersAction,
+)
+from collections.abc import Callable, Sequence
 from typing import TypeAlias, TypeVar
 
 from controller import __version__
@@ -27,6 +34,27 @@ def _told(read: Callable[[str], Value]) -> Callable[[str], Value]:
 _count = _told(quantities.count)
 _seconds = _told(quantities.seconds)
 _size = _told(quantities.size_bytes)
+
+
+def parse(arguments: Sequence[str]) -> Namespace:
+    """One call's arguments; leaves with 2 when they are wrong."""
+    head, dashes, command = _cut(arguments)
+    parsed = make_parser().parse_args(head)
+    if not dashes:
+        return parsed
+    if parsed.does != "creating:create":
+        return make_parser().parse_args(arguments)
+    parsed.command = command
+    return parsed
+
+
+def _cut(arguments: Sequence[str]) -> tuple[list[str], bool, list[str]]:
+    # argparse gives a trailing list its empty match too early when options stand before the `--`; so we cut ourselves.
+    given = list(arguments)
+    if "--" not in given:
+        return given, False, []
+    at = given.index("--")
+    return given[:at], True, given[at + 1 :]
 
 
 def make_parser() -> ArgumentParser:
@@ -118,7 +146,7 @@ def _add_creating(commands: Commands) -> None:
         commands,
         "create",
         "creating:create",
-        does_what="create a session, and start it",
+        does_what="create a session, and start it; what follows -- is run instead of the image's command",
         example="create worker-1 --image my/agent:1 -e LOG=debug --restart on-failure --max-attempts 5 -- run --fast",
     )
     create.add_argument("name")
@@ -150,7 +178,7 @@ def _add_creating(commands: Commands) -> None:
     create.add_argument("--start", dest="start", action="store_true", help="start it (the default)")
     create.set_defaults(start=True)
     _add_waiting(create)
-    create.add_argument("command", nargs="*", metavar="-- CMD", help="what to run instead of the image's command")
+    create.set_defaults(command=[])
 
 
 def _add_waiting(parser: ArgumentParser) -> None:
