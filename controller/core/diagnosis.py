@@ -180,7 +180,7 @@ def _stopped_externally(facts: EndFacts) -> _Finding | None:
         reason=Reason.STOPPED_EXTERNALLY,
         phase=Phase.STOPPED,
         signal=SIGKILL if forced else _signal_of(facts),
-        sentence="It did not end in time and was killed." if forced else "",
+        sentence="It did not end in time and was killed" if forced else "",
     )
 
 

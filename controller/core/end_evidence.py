@@ -17,27 +17,27 @@ QUOTED_MAX_CHARS: Final = 200
 
 
 def evidence_of(facts: EndFacts) -> tuple[str, ...]:
-    """Every fact that is known, each a sentence."""
+    """Every fact that is known, each a sentence without its full stop, so that they can be joined."""
     return tuple(sentence for part in (_code, _ours, _stops, _memory, _engine, _words) for sentence in part(facts))
 
 
 def _code(facts: EndFacts) -> Iterator[str]:
     if facts.code is not None:
-        yield f"Exit code {facts.code}."
+        yield f"Exit code {facts.code}"
     elif facts.exit_code is not None:
-        yield f"The engine says exit code {facts.exit_code}, which it may have invented."
+        yield f"The engine says exit code {facts.exit_code}, which it may have invented"
     else:
-        yield "Nobody could tell the exit code."
-    yield "A die event was seen." if facts.died_at is not None else "No die event was seen."
+        yield "Nobody could tell the exit code"
+    yield "A die event was seen" if facts.died_at is not None else "No die event was seen"
     if facts.never_started:
-        yield "It never started."
+        yield "It never started"
 
 
 def _ours(facts: EndFacts) -> Iterator[str]:
     if facts.intent is not None:
         yield (
             f"We had asked for the stop ({facts.intent.cause.value}, by {one_line(facts.intent.actor, limit=80)}, "
-            f"with {facts.intent.grace_s:g} s of grace)."
+            f"with {facts.intent.grace_s:g} s of grace)"
         )
 
 
@@ -46,27 +46,27 @@ def _stops(facts: EndFacts) -> Iterator[str]:
     if last is None:
         last = first
     if last is None:
-        yield "No kill event that could explain it."
+        yield "No kill event that could explain it"
     elif first is None or first == last:
-        yield f"Kill event with {signal_name(last)}."
+        yield f"Kill event with {signal_name(last)}"
     else:
-        yield f"Kill events, first with {signal_name(first)}, last with {signal_name(last)}."
+        yield f"Kill events, first with {signal_name(first)}, last with {signal_name(last)}"
     if facts.stop_at is not None:
-        yield "A stop event was seen."
+        yield "A stop event was seen"
     if facts.destroyed_with_kill:
-        yield "The container was removed right after the kill."
+        yield "The container was removed right after the kill"
 
 
 def _memory(facts: EndFacts) -> Iterator[str]:
     if facts.oom_at is not None:
-        yield f"An oom event was seen{_distance(facts)}."
+        yield f"An oom event was seen{_distance(facts)}"
     if facts.oom_flag:
-        yield "The engine says OOMKilled, which counts for any process in the container."
+        yield "The engine says OOMKilled, which counts for any process in the container"
     if facts.had_oom:
         yield (
-            f"Its memory limit was {memory(facts.memory_limit_bytes)}."
+            f"Its memory limit was {memory(facts.memory_limit_bytes)}"
             if facts.memory_limit_bytes > 0
-            else ("It had no memory limit of its own.")
+            else ("It had no memory limit of its own")
         )
 
 
@@ -81,11 +81,11 @@ def _distance(facts: EndFacts) -> str:
 
 def _engine(facts: EndFacts) -> Iterator[str]:
     if facts.engine_stopped:
-        yield "The engine itself was stopping or had just restarted."
+        yield "The engine itself was stopping or had just restarted"
     if facts.gone:
-        yield "The container is gone."
+        yield "The container is gone"
     if facts.auto_remove:
-        yield "The engine was told to remove it at its end (--rm)."
+        yield "The engine was told to remove it at its end (--rm)"
 
 
 def _words(facts: EndFacts) -> Iterator[str]:

@@ -201,10 +201,10 @@ def _decided(session: Session) -> Iterator[str]:
     attempt: Attempt | None = session.attempt
     if attempt is None or attempt.exit is None:
         return
-    yield f"Verdict: {attempt.exit.verdict}, {attempt.exit.confidence}."
+    yield f"Verdict: {attempt.exit.verdict}, {attempt.exit.confidence}"
     yield from attempt.exit.evidence
     if not attempt.looked_at_end:
-        yield "No look has confirmed the end: only events told of it."
+        yield "No look has confirmed the end: only events told of it"
 
 
 def _kept(evidence: Evidence | None) -> Iterator[str]:

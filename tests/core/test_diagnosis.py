@@ -172,19 +172,19 @@ def test_odd_codes_are_the_programs_own(code: int) -> None:
 
 def test_the_evidence_of_an_oom_names_the_event_the_flag_and_the_limit() -> None:
     assert diagnose(OOM).exit.evidence == (
-        "Exit code 137.",
-        "A die event was seen.",
-        "No kill event that could explain it.",
-        "An oom event was seen at the end.",
-        "The engine says OOMKilled, which counts for any process in the container.",
-        "Its memory limit was 64 MiB.",
+        "Exit code 137",
+        "A die event was seen",
+        "No kill event that could explain it",
+        "An oom event was seen at the end",
+        "The engine says OOMKilled, which counts for any process in the container",
+        "Its memory limit was 64 MiB",
     )
 
 
 def test_our_stop_mentions_an_oom_that_came_in_between() -> None:
     evidence = diagnose(OURS_WITH_OOM).exit.evidence
-    assert "We had asked for the stop (request, by user:alice, with 10 s of grace)." in evidence
-    assert "An oom event was seen at the end." in evidence
+    assert "We had asked for the stop (request, by user:alice, with 10 s of grace)" in evidence
+    assert "An oom event was seen at the end" in evidence
 
 
 def test_the_engines_words_cannot_forge_a_line() -> None:

@@ -295,11 +295,11 @@ def test_the_chain_tells_time_change_actor_and_source_then_the_evidence() -> Non
         "2026-03-02T14:02:00.000Z health healthy → unhealthy (unhealthy); by the controller; from an event.",
         "2026-03-02T14:03:00.500Z (our clock) running → failed (error_exit); by the engine; inferred afterwards: "
         "seen late",
-        "Verdict: error_exit, certain.",
-        "Exit code 3.",
-        "A die event was seen.",
-        "No kill event that could explain it.",
-        "No look has confirmed the end: only events told of it.",
+        "Verdict: error_exit, certain",
+        "Exit code 3",
+        "A die event was seen",
+        "No kill event that could explain it",
+        "No look has confirmed the end: only events told of it",
     )
 
 
