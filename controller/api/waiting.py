@@ -17,11 +17,12 @@ def is_settled(verb: Verb, *, before: Session, now: Session) -> bool:
         return True
     match verb:
         case Verb.START:
-            return _start_settled(before=before, now=now)
+            # Only from `stopping` can it be seen running without having been started since.
+            return _begun(before=before, now=now, anew=before.phase is Phase.STOPPING)
         case Verb.STOP:
             return now.phase in (Phase.STOPPED, Phase.FAILED)
         case Verb.RESTART:
-            return _restart_settled(before=before, now=now)
+            return _begun(before=before, now=now, anew=before.phase.is_live)
         case Verb.REMOVE:
             return False
         case Verb.RENEW:
@@ -31,29 +32,17 @@ def is_settled(verb: Verb, *, before: Session, now: Session) -> bool:
 
 
 def creation_settled(now: Session, *, start: bool) -> bool:
-    """Whether a new session runs or has ended; one that is not to start is done as soon as it is recorded."""
-    return not start or now.removed_at is not None or _runs(now) or now.phase.is_ended
+    """Whether a new session runs, or only exists if it is not to start, or has ended."""
+    wanted = _runs(now) if start else now.container is not None
+    return wanted or now.removed_at is not None or now.phase.is_ended
 
 
-def _start_settled(*, before: Session, now: Session) -> bool:
+def _begun(*, before: Session, now: Session, anew: bool) -> bool:
+    """Whether it runs, in an attempt after the one before if `anew`; or has ended, with no start to follow."""
     if _runs(now):
-        return _runs(before) or _is_newer(before=before, now=now)
-    return _ended_since(before=before, now=now)
-
-
-def _restart_settled(*, before: Session, now: Session) -> bool:
-    if now.restart_wanted:
-        return False
-    return (_runs(now) and _is_newer(before=before, now=now)) or _ended_since(before=before, now=now)
+        return not anew or now.attempt_count > before.attempt_count
+    return now.phase.is_ended and now.since > before.since and not now.restart_wanted
 
 
 def _runs(session: Session) -> bool:
     return session.phase in (Phase.RUNNING, Phase.PAUSED)
-
-
-def _is_newer(*, before: Session, now: Session) -> bool:
-    return now.attempt_count > before.attempt_count
-
-
-def _ended_since(*, before: Session, now: Session) -> bool:
-    return now.phase.is_ended and now.since > before.since
