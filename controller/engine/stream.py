@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
+import anyio
 
 from controller.engine import translate
 from controller.engine.connection import EngineClock
@@ -44,6 +45,9 @@ _ACTIONS: Final = (
 _EARLY_S: Final = 2.0
 """An end this much before `until` is the engine going away; less is the two clocks' disagreement."""
 
+_LAST_READ_S: Final = 1.0
+"""For what is already on its way when the consumer comes back late."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
@@ -64,9 +68,9 @@ class Window:
         }
 
     @property
-    def left_s(self) -> float:
-        """Seconds until the stream must have ended."""
-        return self.clock.until(self.until) + self.overdue_s
+    def length_s(self) -> float:
+        """Seconds from now within which the stream must have ended. A window that lies in the past is a replay."""
+        return max(self.clock.until(self.until), 0.0) + self.overdue_s
 
     @property
     def ends_early(self) -> bool:
@@ -86,6 +90,7 @@ class EventStream:
     def __init__(self, *, window: Window, request: Callable[[], Awaitable[aiohttp.ClientResponse]]) -> None:
         self._window = window
         self._request = request
+        self._deadline = anyio.current_time() + window.length_s
         self._lines = LineReader()
         self._ready: deque[StreamItem] = deque()
         self._response: aiohttp.ClientResponse | None = None
@@ -117,7 +122,7 @@ class EventStream:
 
     async def _read(self) -> None:
         try:
-            async with asking("read the event stream", limit_s=max(self._window.left_s, 0.0)):
+            async with asking("read the event stream", limit_s=self._read_limit_s()):
                 if self._response is None:
                     self._response = await self._request()
                 chunk = await self._response.content.readany()
@@ -129,6 +134,9 @@ class EventStream:
         if not chunk:
             early = EngineUnavailable("the engine ended the event stream before its time")
             self._end(early if self._window.ends_early else None)
+
+    def _read_limit_s(self) -> float:
+        return max(self._deadline - anyio.current_time(), _LAST_READ_S)
 
     def _take(self, line: bytes | BadLine) -> None:
         item = line if isinstance(line, BadLine) else translate.event_line(line)
