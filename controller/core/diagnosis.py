@@ -156,8 +156,9 @@ def _removed_externally(facts: EndFacts) -> _Finding | None:
 
 
 def _killed_externally(facts: EndFacts) -> _Finding | None:
-    # A series that begins with 9 asked nobody: a stop begins with its own signal and kills only after the grace.
-    if facts.first_kill != SIGKILL:
+    # A series that begins with 9 asked nobody: a stop begins with its own signal and kills only after the grace. Where
+    # that signal is 9 (`--stop-signal`), the stop event tells.
+    if facts.first_kill != SIGKILL or facts.stop_at is not None:
         return None
     return _Finding(
         verdict=Verdict.KILLED_EXTERNALLY,

@@ -44,6 +44,7 @@ THEIRS_WITH_OOM = EndFacts(exit_code=137, died_at=END, kill_signal=15, stop_at=E
 STOP_IN_BACKOFF = EndFacts(exit_code=1, stop_at=END)
 KILLED = EndFacts(exit_code=137, died_at=END, first_kill_signal=9, kill_signal=9)
 KILLED_WITH_OOM = EndFacts(exit_code=137, died_at=END, kill_signal=9, oom_flag=True, oom_at=END)
+STOPPED_WITH_KILL = EndFacts(exit_code=137, died_at=END, first_kill_signal=9, kill_signal=9, stop_at=END)
 REMOVED = EndFacts(exit_code=137, died_at=END, kill_signal=9, gone=True, destroyed_with_kill=True)
 START_FAILED = EndFacts(exit_code=127, never_started=True, error="exec: nope: not found")
 START_FAILED_BEHIND_STOP = EndFacts(exit_code=128, error="port is already allocated", intent=intent())
@@ -52,7 +53,8 @@ OWN_127 = EndFacts(exit_code=127, died_at=END)
 ENGINE = EndFacts(exit_code=143, died_at=END, kill_signal=15, stop_at=END, engine_stopped=True)
 ENGINE_CLEAN = EndFacts(exit_code=0, engine_stopped=True)
 ENGINE_CRASH = EndFacts(exit_code=255, code_may_be_invented=True, engine_stopped=True)
-AUTO_REMOVED = EndFacts(exit_code=None, gone=True, auto_remove=True)
+AUTO_STOPPED_WITH_KILL = EndFacts(exit_code=137, died_at=END, first_kill_signal=9, kill_signal=9, stop_at=END)
+REMOVED = EndFacts(exit_code=None, gone=True, auto_remove=True)
 AUTO_REMOVED_BUT_SEEN = EndFacts(exit_code=3, died_at=END, gone=True, auto_remove=True)
 LOST = EndFacts(exit_code=None, gone=True)
 GONE_AFTER_DIE = EndFacts(exit_code=None, died_at=END, gone=True)
@@ -91,6 +93,7 @@ TABLE = {
     "stop in back-off": (STOP_IN_BACKOFF, Verdict.STOPPED_EXTERNALLY, CERTAIN, Reason.STOPPED_EXTERNALLY, STOPPED),
     "killed": (KILLED, Verdict.KILLED_EXTERNALLY, CERTAIN, Reason.KILLED_EXTERNALLY, STOPPED),
     "killed, meanwhile oom": (KILLED_WITH_OOM, Verdict.KILLED_EXTERNALLY, CERTAIN, Reason.KILLED_EXTERNALLY, STOPPED),
+    "stop signal is 9": (STOPPED_WITH_KILL, Verdict.STOPPED_EXTERNALLY, CERTAIN, Reason.STOPPED_EXTERNALLY, STOPPED),
     "rm -f": (REMOVED, Verdict.REMOVED_EXTERNALLY, CERTAIN, Reason.REMOVED_EXTERNALLY, STOPPED),
     "start failed": (START_FAILED, Verdict.START_FAILED, CERTAIN, Reason.START_FAILED, FAILED),
     "start failed, stopped": (START_FAILED_BEHIND_STOP, Verdict.START_FAILED, CERTAIN, Reason.START_FAILED, FAILED),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.cli.parser import make_parser
 from controller.core.diagnosis import SIGKILL_UNEXPLAINED
 from controller.model.exit import Confidence, Verdict
 from controller.model.phase import Phase
@@ -69,6 +70,13 @@ def test_the_glossary_names_every_phase() -> None:
 def test_settings_labels_and_paths_on_the_pages_exist(page: str) -> None:
     names = set(re.findall(r"\bAGENTD_[A-Z_]+\b|\bagentd\.[a-z][a-z-]+\b|/v1/[a-z]+", PAGES[page]))
     assert {name for name in names if name not in SOURCE} == set()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_on_the_pages_exist(page: str) -> None:
+    shown = set(re.findall(r"agentdctl ([a-z][a-z-]+)", PAGES[page]))
+    commands = make_parser().format_help()
+    assert {name for name in shown if not re.search(rf"^ +{name}\b", commands, flags=re.MULTILINE)} == set()
 
 
 @pytest.mark.parametrize("page", PAGES)
