@@ -1,6 +1,6 @@
 """Every older ledger becomes one of today, whole or not at all, and a copy of it is kept."""
 
-# ruff: noqa: ASYNC220, ASYNC221, ASYNC240  nothing else waits for this loop while a test looks at its files
+# ruff: noqa: ASYNC240  nothing else waits for this loop while a test looks at its files
 
 import sqlite3
 from pathlib import Path
