@@ -1,0 +1,171 @@
+"""Whose a container is, what it is called, and what a sweep makes of it."""
+
+from dataclasses import replace
+
+import pytest
+
+from controller.core.admission import Directory, Spared, admit, adoption
+from controller.core.drift import FindingKind, compare, is_mass_absence
+from controller.core.ownership import Owner, classify, external_key, may_act_on, name_for
+from controller.model.container import ContainerState, ListedContainer
+from controller.model.ids import ContainerId, SessionId, SessionName
+from controller.model.observation import ContainerAdmitted, LookCause
+from controller.model.phase import Health
+from controller.model.session import Origin, Session
+from tests.support import builders as make
+from tests.support.story import running_session
+
+OTHER = ContainerId("d" * 64)
+EMPTY = Directory(known={}, by_key={}, taken=())
+OURS = {"agentd.prefix": "agentd", "agentd.controller": make.RULES.controller_id}
+
+
+@pytest.mark.parametrize(
+    ("labels", "owner"),
+    [
+        ({"agentd.role": "controller", **OURS, "agentd.watch": "true"}, Owner.CONTROLLER),
+        ({"agentd.prefix": "agentd", "agentd.controller": "somebody", "agentd.watch": "true"}, Owner.FOREIGN),
+        ({"agentd.watch": "true"}, Owner.EXTERNAL),
+        ({"agentd.watch": "true", "agentd.prefix": "agentd"}, Owner.EXTERNAL),
+        (OURS, Owner.OURS),
+        ({"agentd.prefix": "agentd"}, Owner.OURS),
+        ({"agentd.prefix": "another"}, Owner.NONE),
+        ({"agentd.watch": "false"}, Owner.NONE),
+        ({}, Owner.NONE),
+    ],
+)
+def test_the_first_match_decides_whose_it_is(labels: dict[str, str], owner: Owner) -> None:
+    assert classify(OTHER, labels, known={}, rules=make.RULES) is owner
+
+
+def test_what_the_ledger_knows_beats_every_label_but_a_controllers() -> None:
+    known = {OTHER: SessionId("s1")}
+    assert classify(OTHER, {"agentd.controller": "x", **OURS}, known=known, rules=make.RULES) is Owner.KNOWN
+    assert classify(OTHER, {"agentd.role": "controller"}, known=known, rules=make.RULES) is Owner.CONTROLLER
+
+
+def test_watch_with_a_prefix_lets_only_that_controller_act() -> None:
+    assert may_act_on({"agentd.watch": "true"}, make.RULES)
+    assert may_act_on({"agentd.watch": "agentd"}, make.RULES)
+    assert not may_act_on({"agentd.watch": "other"}, make.RULES)
+
+
+def test_a_compose_service_keeps_its_key_and_its_name_across_recreation() -> None:
+    labels = {
+        "com.docker.compose.project": "shop",
+        "com.docker.compose.service": "Web",
+        "com.docker.compose.container-number": "2",
+    }
+    key = external_key("docker", "abc_shop-web-2", labels)
+    assert key == "docker:compose:shop/Web/2"
+    assert name_for("abc_shop-web-2", labels, key=key, taken=(), rules=make.RULES) == "shop-web-2"
+    suffixed = name_for("x", labels, key=key, taken=(SessionName("shop-web-2"),), rules=make.RULES)
+    assert suffixed.startswith("shop-web-2-")
+    assert len(suffixed) == len("shop-web-2-") + 6
+
+
+@pytest.mark.parametrize("name", ["../../etc", "\x1b[31mred", "<script>", "-", "", "ä" * 100, "_x\n"])
+def test_a_hostile_name_is_made_to_fit_the_rule(name: str) -> None:
+    from controller.core.specs import NAME_RULE
+
+    found = name_for("box", {"agentd.session": name}, key="k", taken=(), rules=make.RULES)
+    assert NAME_RULE.fullmatch(found)
+
+
+def _listed(session: Session, **changes: object) -> ListedContainer:
+    assert session.container is not None
+    row = ListedContainer(
+        id=session.container.id,
+        name=session.container.name,
+        image="busybox:test",
+        labels=session.container.labels,
+        state=ContainerState.RUNNING,
+        created_at=make.T0,
+        exit_code=None,
+        health=Health.UNKNOWN,
+    )
+    return replace(row, **changes)  # type: ignore[arg-type]
+
+
+def _kinds(sessions: list[Session], rows: list[ListedContainer], *, now_s: float = 1000) -> list[FindingKind]:
+    known = {one.container_id: one.id for one in sessions if one.container_id is not None}
+    found = compare(sessions, rows, known=known, engine_now=make.at(now_s), rules=make.RULES)
+    return [finding.kind for finding in found]
+
+
+def test_agreement_needs_no_look() -> None:
+    session = running_session().session
+    assert _kinds([session], [_listed(session)]) == []
+
+
+def test_a_list_that_says_otherwise_asks_for_a_look() -> None:
+    session = running_session().session
+    assert _kinds([session], [_listed(session, state=ContainerState.EXITED)]) == [FindingKind.MISMATCH]
+    assert _kinds([session], []) == [FindingKind.MISSING]
+
+
+def test_an_orphan_is_old_ours_and_unknown() -> None:
+    stranger = _listed(running_session().session, id=OTHER)
+    assert _kinds([], [stranger], now_s=301) == [FindingKind.ORPHAN]
+    assert _kinds([], [stranger], now_s=299) == [FindingKind.SPARED]
+    assert _kinds([], [replace(stranger, created_at=None)]) == [FindingKind.SPARED]
+    foreign = replace(stranger, labels={"agentd.prefix": "agentd", "agentd.controller": "other"})
+    assert _kinds([], [foreign]) == [FindingKind.FOREIGN]
+    controller = replace(stranger, labels={"agentd.role": "controller", **OURS})
+    assert _kinds([], [controller]) == [FindingKind.CONTROLLER]
+
+
+def test_many_missing_at_once_are_not_believed_at_once() -> None:
+    sessions = []
+    for number in range(10):
+        story = running_session()
+        facts = replace(make.facts(), id=ContainerId(f"{number:064d}"))
+        sessions.append(replace(story.session, id=SessionId(f"s{number}"), container=facts))
+    known = {one.container_id: one.id for one in sessions if one.container_id is not None}
+    none_left = compare(sessions, [], known=known, engine_now=make.at(1000), rules=make.RULES)
+    assert is_mass_absence(none_left, sessions)
+    three_gone = compare(
+        sessions, [_listed(one) for one in sessions[3:]], known=known, engine_now=make.at(1000), rules=make.RULES
+    )
+    assert not is_mass_absence(three_gone, sessions)
+
+
+def test_an_orphan_restarted_within_the_grace_is_spared() -> None:
+    seen = make.seen(make.running(started_s=900), seconds=1000, cause=LookCause.SWEEP)
+    verdict = admit(seen, directory=EMPTY, engine_now=make.at(1000), rules=make.RULES)
+    assert isinstance(verdict, Spared)
+    assert "100 s ago" in verdict.reason
+
+
+@pytest.mark.parametrize(("policy", "origin"), [("remove", Origin.ORPHAN), ("adopt", Origin.ADOPTED), ("report", None)])
+def test_the_policy_says_what_becomes_of_an_orphan(policy: str, origin: Origin | None) -> None:
+    seen = make.seen(make.exited(3), seconds=1000, cause=LookCause.SWEEP)
+    rules = replace(make.RULES, orphan_policy=policy)
+    verdict = admit(seen, directory=EMPTY, engine_now=make.at(1000), rules=rules)
+    found = verdict.origin if isinstance(verdict, ContainerAdmitted) else None
+    assert found is origin
+
+
+def test_a_successor_waits_until_its_predecessor_is_gone() -> None:
+    labels = {"agentd.watch": "true", "com.docker.compose.project": "p", "com.docker.compose.service": "s"}
+    key = external_key("docker", "p-s-1", labels)
+    facts = replace(make.facts(), id=OTHER, labels=labels)
+    alive = Directory(known={}, by_key={key: SessionId("s1")}, taken=(SessionName("p-s-1"),), live_keys=(key,))
+    created = make.seen(make.snapshot(ContainerState.CREATED, started_s=None, of=facts), seconds=5)
+    assert isinstance(admit(created, directory=alive, engine_now=make.at(5), rules=make.RULES), Spared)
+    running = make.seen(make.snapshot(of=facts), seconds=6)
+    twin = admit(running, directory=alive, engine_now=make.at(6), rules=make.RULES)
+    assert isinstance(twin, ContainerAdmitted)
+    assert twin.name.startswith("p-s-1-")
+    gone = replace(alive, live_keys=())
+    assert admit(running, directory=gone, engine_now=make.at(6), rules=make.RULES) == SessionId("s1")
+
+
+def test_adoption_takes_a_stranger_and_refuses_a_controller() -> None:
+    stranger = make.seen(make.snapshot(of=replace(make.facts(), id=OTHER, labels={})), seconds=5)
+    taken = adoption(stranger, actor="user:me", directory=EMPTY, rules=make.RULES)
+    assert isinstance(taken, ContainerAdmitted)
+    assert taken.origin is Origin.ADOPTED
+    controller = replace(make.facts(), labels={"agentd.role": "controller"})
+    refused = adoption(make.seen(make.snapshot(of=controller)), actor="user:me", directory=EMPTY, rules=make.RULES)
+    assert isinstance(refused, Spared)
