@@ -154,3 +154,15 @@ def test_a_session_reaches_the_controller_by_its_name_on_both_networks(stage: Co
         until(partial(ended, stage, policy), what=f"{policy} has ended")
         assert phase(stage, policy) == "stopped", stage.agentdctl("logs", policy)
         assert stage.agentdctl("logs", policy).strip() == "200"
+
+
+def test_the_port_is_published_on_loopback_and_asks_for_the_token(stage: ComposeStage) -> None:
+    start(stage)
+    token = stage.compose("exec", "-T", "controller", "cat", "/data/controller.db.token").strip()
+
+    assert stage.container("controller")["NetworkSettings"]["Ports"]["7006/tcp"] == [
+        {"HostIp": "127.0.0.1", "HostPort": "7006"}
+    ]
+    assert stage.ask_on_the_host("/livez") == 200
+    assert stage.ask_on_the_host("/v1/sessions") == 401
+    assert stage.ask_on_the_host("/v1/sessions", token=token) == 200

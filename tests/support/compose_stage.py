@@ -12,6 +12,7 @@ import select
 import socket
 import socketserver
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -88,6 +89,17 @@ class ComposeStage:
     def container(self, service: str) -> dict[str, Any]:
         """The engine's own word on the container of a service."""
         return self.inspect(self.compose("ps", "--all", "--quiet", service).strip())
+
+    def ask_on_the_host(self, path: str, *, token: str = "") -> int:
+        """The HTTP status of the published port, asked on the loopback of the engine's host."""
+        ask = (
+            "import sys, urllib.error, urllib.request as u\n"
+            "r = u.Request(f'http://127.0.0.1:7006{sys.argv[1]}', headers={'Authorization': f'Bearer {sys.argv[2]}'})\n"
+            "try: print(u.urlopen(r, timeout=5).status)\n"
+            "except urllib.error.HTTPError as e: print(e.code)"
+        )
+        inside = ["nsenter", f"--net=/proc/{self.engine.pid}/ns/net", sys.executable, "-c", ask, path, token]
+        return int(subprocess.run(inside, capture_output=True, text=True, check=True, timeout=30).stdout)
 
     def clear(self) -> None:
         """Nothing of the project left: containers, volume and networks gone."""
