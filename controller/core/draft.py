@@ -107,9 +107,7 @@ class Draft:
                 source=source or source_of(self.observation),
                 actor=actor,
                 at=at or engine_time_of(self.observation),
-                observed_at=self.observation.observed_at
-                if not isinstance(self.observation, ContainerAdmitted)
-                else self.observation.seen.observed_at,
+                observed_at=self.observation.observed_at,
                 container_id=attempt.container if attempt is not None else session.container_id,
                 exit=_shown_exit(session),
                 evidence=f"attempt/{attempt.number}" if attempt is not None and attempt.evidence_kept else "",

@@ -35,6 +35,9 @@ from controller.model.observation import (
 from controller.model.reason import Reason
 from controller.model.session import Session
 
+_Turn = DeadlineReached | ControllerStarted | ControllerStopping | EngineLost
+_Known = EventSeen | ContainerSeen | ContainerAbsent | OutcomeSeen | VerbRequested | ConnectionChanged | _Turn
+
 
 def decide(session: Session | None, observation: Observation, *, now: Instant, rules: Rules) -> Decision:
     """What follows from one observation. `session` is None only for the first one of a new session.
@@ -48,7 +51,10 @@ def decide(session: Session | None, observation: Observation, *, now: Instant, r
     if session is None:
         return Decision(session=None, looks=_look_at(observation))
     draft = Draft(session, observation, now=now, rules=rules)
-    reply: Reply | None = None
+    return draft.done(_apply(draft, observation))
+
+
+def _apply(draft: Draft, observation: _Known) -> Reply | None:
     match observation:
         case EventSeen():
             on_event(draft, observation)
@@ -56,10 +62,19 @@ def decide(session: Session | None, observation: Observation, *, now: Instant, r
             on_seen(draft, observation)
         case ContainerAbsent():
             on_absent(draft, observation)
-        case VerbRequested():
-            reply = on_verb(draft, observation)
         case OutcomeSeen():
             on_outcome(draft, observation)
+        case VerbRequested():
+            return on_verb(draft, observation)
+        case ConnectionChanged():
+            on_connection(draft, observation)
+        case _:
+            _turn(draft, observation)
+    return None
+
+
+def _turn(draft: Draft, observation: _Turn) -> None:
+    match observation:
         case DeadlineReached():
             on_deadline(draft)
         case ControllerStarted():
@@ -68,11 +83,8 @@ def decide(session: Session | None, observation: Observation, *, now: Instant, r
             on_controller_stopping(draft, observation)
         case EngineLost():
             on_engine_lost(draft)
-        case ConnectionChanged():
-            on_connection(draft, observation)
         case _:
             assert_never(observation)
-    return draft.done(reply)
 
 
 def unexpected(session: Session, observation: Observation, *, now: Instant, rules: Rules, why: str) -> Decision:

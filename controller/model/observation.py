@@ -84,6 +84,11 @@ class ContainerAdmitted:
     renamed_from: str = ""
     """The name it would have had if that were free."""
 
+    @property
+    def observed_at(self) -> Instant:
+        """When the inspect was answered."""
+        return self.seen.observed_at
+
 
 @dataclass(frozen=True, kw_only=True)
 class SessionRequested:

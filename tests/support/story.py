@@ -7,7 +7,7 @@ from controller.model.container import ContainerState
 from controller.model.decision import Decision
 from controller.model.instant import Instant
 from controller.model.journal import JournalDraft, RowKind
-from controller.model.observation import ContainerAdmitted, Observation
+from controller.model.observation import Observation
 from controller.model.phase import Phase
 from controller.model.reason import Reason
 from controller.model.session import Attempt, Session
@@ -27,9 +27,7 @@ class Story:
 
     def __call__(self, observation: Observation, *, now: Instant | None = None) -> Decision:
         """Decide on one observation."""
-        if now is None:
-            inner = observation.seen if isinstance(observation, ContainerAdmitted) else observation
-            now = inner.observed_at
+        now = observation.observed_at if now is None else now
         self.last = decide(self._session, observation, now=now, rules=self.rules)
         if self.last.session is not None:
             self._session = self.last.session
