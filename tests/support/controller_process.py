@@ -1,6 +1,6 @@
 """The real controller as a process of its own, beside a real engine: start, kill, stop, ask, and read its log.
 
-Waiting is always for something that can be seen (a log line, an answer), under a limit; nothing sleeps to wait for luck.
+Waiting is for something that can be seen (a log line, an answer), under a limit; nothing sleeps to wait for luck.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -128,11 +128,11 @@ class ControllerProcess:
     def request(self, method: str, path: str, body: object = None, *, timeout_s: float = 90.0) -> tuple[int, Json]:
         """One HTTP request: status and JSON body, refusals too."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(  # noqa: S310 - our own http:// address
+        request = urllib.request.Request(
             self.url + path, data=data, method=method, headers={"Content-Type": "application/json"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310 - see above
+            with urllib.request.urlopen(request, timeout=timeout_s) as answer:
                 return answer.status, json.loads(answer.read() or b"{}")
         except urllib.error.HTTPError as error:
             with error:
