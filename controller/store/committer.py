@@ -33,7 +33,8 @@ class SqliteLedger(SqliteReader):
         self._lock = Lock()
         self._writing: aiosqlite.Connection | None = None
         self._last_seq = 0
-        self._refused: LedgerError | None = None
+        self._refused = ""
+        """Why nothing is written any more, once that is so."""
 
     async def open(self) -> None:
         """Open the read-write connection and find the journal's end. Raises LedgerError."""
@@ -66,8 +67,8 @@ class SqliteLedger(SqliteReader):
         return rows
 
     async def _commit(self, batch: Batch) -> Sequence[JournalRow]:
-        if self._refused is not None:
-            raise self._refused
+        if self._refused:
+            raise LedgerError(self._refused)
         assert self._writing is not None, "the ledger is committed to only while it is open"
         now = self._clock.now()
         try:
@@ -99,7 +100,7 @@ class SqliteLedger(SqliteReader):
             return
         await self.close()
         if name in ("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC"):
-            self._refused = LedgerError(
+            self._refused = (
                 f"ledger {self._path}: the disk failed to make a commit durable ({name}); nothing more is written: "
                 "look at the disk, then start again"
             )
@@ -109,7 +110,7 @@ class SqliteLedger(SqliteReader):
             await self._check()
         except LedgerError as second:
             await self.close()
-            self._refused = second
+            self._refused = str(second)
 
     async def _check(self) -> None:
         assert self._writing is not None

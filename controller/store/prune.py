@@ -63,8 +63,10 @@ def _forgotten(
     before: Instant,
     now: Instant,
 ) -> Forgotten:
+    known = {session.id for session in sessions}
     whole: list[SessionId] = []
-    parts: list[tuple[SessionId, int]] = []
+    # Rows may name a session that was never recorded: a defect while it was being made, say.
+    parts = [(key, number) for key in newest if key not in known for number, at in newest[key].items() if at < before]
     survivors: list[Session] = []
     for session in sessions:
         ages = newest.get(session.id, {})

@@ -171,3 +171,11 @@ async def test_after_pruning_the_journal_is_append_only_again(
     await run_attempts(ledger, clock, count=count)
     await ledger.commit(Batch(prune_before=after(START, DAY_S * 1.5)))
     assert "pruning" not in {key for (key,) in await ledger._rows("SELECT key FROM meta")}
+
+
+async def test_old_rows_of_a_session_that_was_never_recorded_go_too(ledger: SqliteLedger, clock: ManualClock) -> None:
+    await ledger.commit(Batch(decisions=[decision(draft(session("ghost")))]))
+    clock.pass_s(1)
+    await ledger.commit(Batch(decisions=[decision(draft(session("phantom")))]))
+    assert await ledger.commit(Batch(prune_before=clock.now())) == []
+    assert [row.draft.session for row in await ledger.journal(JournalFilter())] == ["phantom"]
