@@ -1,0 +1,201 @@
+"""Carries out committed actions. The only loop that changes the engine.
+
+One road for all: look first where it is not certain that nothing was sent, send, look again, and let the outcome
+return through the inbox. What is already so is success; an unknown answer is asked about, never repeated blindly.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+import anyio
+
+from controller.core.rules import Rules
+from controller.core.untrusted import one_line
+from controller.errors import ContainerGone, EngineConflict, EngineError, EngineRefused, EngineUnavailable
+from controller.interfaces import Clock, EngineWriter
+from controller.loops.condition import ControllerCondition
+from controller.loops.creation import Creation
+from controller.loops.inbox import Envelope, Inbox
+from controller.loops.roster import Roster
+from controller.loops.target import already, lies_in_the_way
+from controller.loops.waiting import Bell, within
+from controller.model.action import Action, ActionKind, Outcome, OutcomeKind
+from controller.model.container import Snapshot
+from controller.model.ids import ContainerId, SessionId
+from controller.model.instant import seconds_between
+from controller.model.observation import OutcomeSeen
+
+PARALLEL_MAX: Final = 128
+INSPECT_LIMIT_S: Final = 5.0
+CALL_LIMIT_S: Final = 60.0
+STOP_SLACK_S: Final = 20.0
+"""What a stop may take beyond its own grace."""
+RETRY_FIRST_S: Final = 0.5
+RETRY_MAX_S: Final = 10.0
+
+
+class Act:
+    """The open actions, one at a time for each session, and many sessions side by side."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        engine: EngineWriter,
+        inbox: Inbox,
+        roster: Roster,
+        condition: ControllerCondition,
+        creation: Creation,
+        rules: Rules,
+    ) -> None:
+        self._clock = clock
+        self._engine = engine
+        self._inbox = inbox
+        self._roster = roster
+        self._condition = condition
+        self._creation = creation
+        self._rules = rules
+        self._queues: dict[SessionId, deque[tuple[Action, bool]]] = {}
+        self._busy: dict[SessionId, None] = {}
+        self._bell = Bell()
+
+    def take(self, actions: Sequence[Action], *, resumed: bool = False) -> None:
+        """Carry these out; they are committed. A resumed one may have been sent by an earlier life."""
+        for action in actions:
+            self._queues.setdefault(action.session_id, deque()).append((action, resumed))
+        if actions:
+            self._bell.ring()
+
+    async def run(self) -> None:
+        """Act for ever."""
+        async with anyio.create_task_group() as group:
+            while True:
+                for session_id in list(self._queues):
+                    if len(self._busy) >= PARALLEL_MAX:
+                        break
+                    if session_id not in self._busy:
+                        self._busy[session_id] = None
+                        group.start_soon(self._serve, session_id)
+                await self._bell.wait(clock=self._clock)
+
+    async def _serve(self, session_id: SessionId) -> None:
+        """All that waits for one session, in order."""
+        queue = self._queues[session_id]
+        try:
+            while queue:
+                action, resumed = queue.popleft()
+                # A decision may have closed it while it waited.
+                if self._roster.is_open(action):
+                    outcome = await self._carry_out(action, resumed=resumed)
+                    observation = OutcomeSeen(outcome=outcome, observed_at=self._clock.now())
+                    await self._inbox.put(Envelope(observation=observation, session_id=session_id))
+        finally:
+            del self._queues[session_id]
+            del self._busy[session_id]
+            self._bell.ring()
+
+    async def _carry_out(self, action: Action, *, resumed: bool) -> Outcome:
+        """Until there is a certain answer, or its time is up."""
+        look_first = resumed or action.kind is not ActionKind.CREATE
+        delay_s = RETRY_FIRST_S
+        said = ""
+        while self._clock.now() < action.drop_at:
+            if not self._condition.accepted:
+                said = self._condition.engine_trouble
+                await self._condition.acceptance(until=action.drop_at)
+                continue
+            try:
+                found = await self._look_first(action) if look_first else None
+                return found or await self._send(action)
+            except EngineUnavailable as error:
+                self._condition.could_not_ask(error)
+                said = str(error)
+            except EngineConflict as error:
+                said = str(error)
+            look_first = True
+            left_s = seconds_between(self._clock.now(), action.drop_at)
+            await self._clock.sleep(max(0.0, min(delay_s, left_s)))
+            delay_s = min(2 * delay_s, RETRY_MAX_S)
+        message = "no certain answer in time" + (f": {one_line(said, limit=300)}" if said else "")
+        return Outcome(action=action, kind=OutcomeKind.DROPPED, message=message)
+
+    async def _look_first(self, action: Action) -> Outcome | None:
+        """The outcome, when the target shows that nothing is to be sent. Raises EngineUnavailable."""
+        name = self._creation.name_of(action.session_id)
+        try:
+            snapshot = await self._inspect(name if action.container is None else action.container)
+        except ContainerGone:
+            return None if action.container is None else Outcome(action=action, kind=OutcomeKind.GONE)
+        if action.container is None:
+            return self._met(action, snapshot)
+        return already(action, snapshot)
+
+    def _met(self, action: Action, snapshot: Snapshot) -> Outcome:
+        """A container has the name that a create asks for: the one that it made, or somebody else's."""
+        stranger = lies_in_the_way(snapshot, session=self._roster.sessions[action.session_id], rules=self._rules)
+        if not stranger:
+            return Outcome(action=action, kind=OutcomeKind.DONE, snapshot=snapshot)
+        return Outcome(
+            action=action,
+            kind=OutcomeKind.REFUSED,
+            message=f"the container name is taken: {stranger}",
+            conflict=f"{snapshot.facts.name} ({snapshot.facts.id[:12]})",
+        )
+
+    async def _send(self, action: Action) -> Outcome:
+        """Ask the engine, and look at what came of it. Raises EngineUnavailable and EngineConflict."""
+        container = action.container
+        try:
+            if container is None:
+                container = await self._create(action)
+            else:
+                await self._change(action, container)
+        except EngineConflict:
+            if action.kind is ActionKind.CREATE and (found := await self._look_first(action)):
+                return found
+            raise
+        except ContainerGone:
+            return Outcome(action=action, kind=OutcomeKind.GONE)
+        except EngineUnavailable:
+            raise
+        except EngineError as error:
+            self._condition.answered()
+            seen = await self._after(container) if container is not None else None
+            return Outcome(
+                action=action, kind=OutcomeKind.REFUSED, message=one_line(str(error), limit=1000), snapshot=seen
+            )
+        self._condition.answered()
+        if action.kind is ActionKind.REMOVE:
+            return Outcome(action=action, kind=OutcomeKind.DONE)
+        seen = await self._after(container)
+        if seen is None and action.kind is ActionKind.CREATE:
+            raise EngineUnavailable("it was created, and could not be looked at")
+        return Outcome(action=action, kind=OutcomeKind.DONE, snapshot=seen)
+
+    async def _create(self, action: Action) -> ContainerId:
+        plan = self._creation.plan_for(action.session_id)
+        if plan is None:
+            raise EngineRefused("it has no spec to create a container from")
+        return await within(self._clock, CALL_LIMIT_S, lambda: self._engine.create(plan))
+
+    async def _change(self, action: Action, container: ContainerId) -> None:
+        if action.kind is ActionKind.START:
+            await within(self._clock, CALL_LIMIT_S, lambda: self._engine.start(container))
+        elif action.kind is ActionKind.STOP:
+            limit_s = action.grace_s + STOP_SLACK_S
+            await within(self._clock, limit_s, lambda: self._engine.stop(container, grace_s=action.grace_s))
+        else:
+            await within(self._clock, CALL_LIMIT_S, lambda: self._engine.remove(container))
+
+    async def _after(self, container: ContainerId) -> Snapshot | None:
+        """The target as it is now; None when it could not be had, which says nothing."""
+        try:
+            return await self._inspect(container)
+        except EngineError:
+            return None
+
+    async def _inspect(self, container: ContainerId | str) -> Snapshot:
+        snapshot = await within(self._clock, INSPECT_LIMIT_S, lambda: self._engine.inspect(container))
+        self._condition.answered()
+        return snapshot

@@ -1,0 +1,74 @@
+"""What a sweep is going to do, in words: each finding, each action and each spared container, with reasons.
+
+Used by `sweep` for whoever asked for one. It inspects orphan candidates, as the removal itself will do again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final, assert_never
+
+from controller.core.admission import Directory, Spared, admit
+from controller.core.drift import Finding, FindingKind
+from controller.core.rules import Rules
+from controller.errors import ContainerGone
+from controller.interfaces import PlanLine
+from controller.loops.condition import ControllerCondition
+from controller.loops.look import Look
+from controller.loops.roster import Roster
+from controller.model.observation import ContainerAdmitted
+
+_GONE: Final = "it has gone meanwhile"
+
+
+class Planner:
+    """Findings in, plan lines out. Changes nothing."""
+
+    def __init__(self, *, look: Look, roster: Roster, condition: ControllerCondition, rules: Rules) -> None:
+        self._look = look
+        self._roster = roster
+        self._condition = condition
+        self._rules = rules
+
+    async def lines(self, findings: Sequence[Finding], *, remove_orphans: bool) -> tuple[PlanLine, ...]:
+        """One line a finding, in order. Raises EngineUnavailable."""
+        rules = replace(self._rules, orphan_policy="remove") if remove_orphans else self._rules
+        return tuple([await self._line(finding, rules) for finding in findings])
+
+    async def _line(self, finding: Finding, rules: Rules) -> PlanLine:
+        match finding.kind:
+            case FindingKind.MISSING | FindingKind.MISMATCH:
+                return _line(finding, action="look")
+            case FindingKind.NEW:
+                return _line(finding, action="watch")
+            case FindingKind.SPARED | FindingKind.FOREIGN | FindingKind.CONTROLLER:
+                return _line(finding, action="none")
+            case FindingKind.ORPHAN:
+                return await self._of_orphan(finding, rules)
+            case _:
+                assert_never(finding.kind)
+
+    async def _of_orphan(self, finding: Finding, rules: Rules) -> PlanLine:
+        try:
+            seen = await self._look.now(finding.container)
+        except ContainerGone:
+            return replace(_line(finding, action="none"), reason=_GONE)
+        who = Directory(known=self._roster.known, by_key=self._roster.by_key, taken=self._roster.by_name)
+        verdict = admit(seen, directory=who, engine_now=self._condition.engine_now(), rules=rules)
+        if isinstance(verdict, ContainerAdmitted):
+            return _line(finding, action="adopt" if rules.orphan_policy == "adopt" else "remove")
+        if isinstance(verdict, Spared):
+            reported = rules.orphan_policy == "report"
+            line = _line(finding, action="report" if reported else "none")
+            return replace(line, finding="orphan" if reported else "spared", reason=verdict.reason)
+        return _line(finding, action="look")
+
+
+def _line(finding: Finding, *, action: str) -> PlanLine:
+    return PlanLine(
+        container=finding.container,
+        name=finding.name,
+        finding=finding.kind.value,
+        action=action,
+        reason=finding.reason,
+        session=finding.session,
+    )

@@ -1,0 +1,142 @@
+"""Committed journal rows become log lines, and wake whoever follows the journal.
+
+The only place that prints transitions. At least once: how far it has printed goes into the ledger with the next commit,
+so that after a crash the last lines come again, marked as repeated.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Final, Never
+
+from controller.interfaces import Clock, JournalFilter, LedgerReader
+from controller.loops.log import Log
+from controller.loops.waiting import Bell, Tide
+from controller.model.exit import Exit
+from controller.model.instant import Instant, to_rfc3339
+from controller.model.journal import JournalDraft, JournalRow, RowKind
+
+HELD_MAX: Final = 2_000
+"""Rows in memory; beyond that they are read back from the ledger."""
+PAGE: Final = 500
+_PRINTED: Final = (RowKind.TRANSITION, RowKind.ACTION, RowKind.GAP)
+
+
+class Publish:
+    """Prints in the order of `seq`. Implements `Feed`."""
+
+    def __init__(self, *, clock: Clock, ledger: LedgerReader, log: Log, published: int) -> None:
+        self._clock = clock
+        self._ledger = ledger
+        self._log = log
+        self._published = published
+        self._committed = published
+        self._repeat_until = published
+        self._held: deque[JournalRow] = deque()
+        self._bell = Bell()
+        self._tide = Tide()
+
+    async def resume(self) -> None:
+        """Find the journal's end; what an earlier life may have printed already is marked as repeated."""
+        while page := await self._ledger.journal(JournalFilter(after=self._committed, limit=PAGE)):
+            self._committed = page[-1].seq
+        self._repeat_until = self._committed
+        self._bell.ring()
+
+    def give(self, rows: Sequence[JournalRow]) -> None:
+        """Rows that were committed just now. Never waits."""
+        if not rows:
+            return
+        self._committed = rows[-1].seq
+        self._held.extend(rows)
+        while len(self._held) > HELD_MAX:
+            self._held.popleft()
+        self._bell.ring()
+        self._tide.turn()
+
+    def printed(self) -> int:
+        """The newest row that is known to have been printed."""
+        return self._published
+
+    def committed(self) -> int:
+        """Highest `seq` that is committed."""
+        return self._committed
+
+    async def wait_beyond(self, seq: int) -> int:
+        """Return as soon as a row with a higher `seq` is committed, with the highest one."""
+        while self._committed <= seq:
+            await self._tide.wait(clock=self._clock)
+        return self._committed
+
+    async def run(self) -> Never:
+        """Print for ever."""
+        while True:
+            while self._published < self._committed:
+                await self.drain()
+            await self._bell.wait(clock=self._clock)
+
+    async def drain(self) -> None:
+        """Print what is committed and not printed yet."""
+        rows: Sequence[JournalRow] = self._from_memory()
+        if not rows and self._published < self._committed:
+            rows = await self._ledger.journal(JournalFilter(after=self._published, limit=PAGE))
+        for row in rows:
+            self._print(row)
+            self._published = row.seq
+        if not rows:
+            # Pruned before it was printed: there is nothing left to print.
+            self._published = self._committed
+
+    def _from_memory(self) -> list[JournalRow]:
+        while self._held and self._held[0].seq <= self._published:
+            self._held.popleft()
+        if not self._held or self._held[0].seq != self._published + 1:
+            return []
+        rows = list(self._held)
+        self._held.clear()
+        return rows
+
+    def _print(self, row: JournalRow) -> None:
+        if row.draft.kind not in _PRINTED:
+            return
+        fields = dict(line_of(row))
+        if row.seq <= self._repeat_until:
+            fields["repeated"] = True
+        self._log.info(row.draft.kind.value, **fields)
+
+
+def line_of(row: JournalRow) -> Mapping[str, object]:
+    """The fields of a row's log line, under the contract's names."""
+    draft = row.draft
+    fields: dict[str, object] = {
+        "seq": row.seq,
+        "session": draft.session,
+        "attempt": draft.attempt,
+        "from": draft.from_phase,
+        "to": draft.to_phase,
+        "health_from": draft.health_from,
+        "health_to": draft.health_to,
+        "reason": draft.reason,
+        "message": draft.message,
+        "source": draft.source,
+        "actor": draft.actor,
+        "at": _time(draft.at),
+        "observed_at": _time(draft.observed_at),
+        "committed_at": _time(row.committed_at),
+        "container_id": draft.container_id,
+        "exit": _exit(draft.exit),
+        "evidence": draft.evidence,
+    }
+    return {**fields, **_action(draft)}
+
+
+def _action(draft: JournalDraft) -> Mapping[str, object]:
+    return {"action": draft.action} if draft.action else {}
+
+
+def _exit(exit_: Exit | None) -> Mapping[str, object] | None:
+    return None if exit_ is None else {**asdict(exit_), "evidence": list(exit_.evidence)}
+
+
+def _time(instant: Instant | None) -> str | None:
+    return None if instant is None else to_rfc3339(instant)

@@ -1,0 +1,90 @@
+"""The orderly end: sessions of ours are stopped side by side under one deadline, or left running, as the settings say.
+
+It decides nothing: it tells `react` that we were told to stop, and waits for what follows. Whatever is still open when
+time is up stays in the ledger, and the next life sees to it.
+"""
+
+from typing import Final
+
+import anyio
+
+from controller.interfaces import Clock
+from controller.loops.inbox import Envelope, Inbox, Note, Slot
+from controller.loops.log import Log
+from controller.loops.publish import Publish
+from controller.loops.roster import Roster
+from controller.model.instant import Instant, after
+from controller.model.observation import ControllerStopping
+from controller.model.phase import Phase
+from controller.model.session import Origin, Session
+
+LAST_COMMIT_S: Final = 5.0
+"""Of the time-out, kept for the kill and for the last commit."""
+_OURS: Final = (Origin.REQUESTED, Origin.ADOPTED)
+
+
+class Shutdown:
+    """Waits to be told, then returns once everything is as it should be left."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        inbox: Inbox,
+        roster: Roster,
+        publish: Publish,
+        log: Log,
+        leave_running: bool,
+        timeout_s: float,
+        stops_sessions: bool,
+    ) -> None:
+        self._clock = clock
+        self._inbox = inbox
+        self._roster = roster
+        self._publish = publish
+        self._log = log
+        self._leave_running = leave_running
+        self._timeout_s = timeout_s
+        self._stops_sessions = stops_sessions
+
+    async def run(self, *, asked: anyio.Event, hurried: anyio.Event) -> None:
+        """Return when the controller may end. Being hurried cuts it short wherever it is."""
+        await asked.wait()
+        deadline = after(self._clock.now(), self._timeout_s)
+        self._log.info("stopping", leave_running=self._leave_running, timeout_s=self._timeout_s)
+        async with anyio.create_task_group() as group:
+            group.start_soon(_cancel_when, hurried, group.cancel_scope)
+            group.start_soon(self._cancel_at, deadline, group.cancel_scope)
+            await self._stop(until=after(deadline, -min(LAST_COMMIT_S, self._timeout_s / 2)))
+            group.cancel_scope.cancel()
+
+    async def _stop(self, *, until: Instant) -> None:
+        slot = Slot()
+        stopping = ControllerStopping(
+            leave_running=self._leave_running,
+            grace_s=max(0.0, self._timeout_s - max(LAST_COMMIT_S, self._timeout_s / 2)),
+            observed_at=self._clock.now(),
+        )
+        await self._inbox.ask(Envelope(observation=stopping, slot=slot), slot)
+        while self._clock.now() < until and any(self._keeps_us(one) for one in self._roster.sessions.values()):
+            await self._roster.changed.wait(clock=self._clock, until=until)
+        await self._publish.drain()
+        last = Slot()
+        await self._inbox.ask(Note(last=True, slot=last), last)
+
+    def _keeps_us(self, session: Session) -> bool:
+        """Whether something of ours is still being stopped."""
+        if self._leave_running or not self._stops_sessions or session.origin not in _OURS:
+            return False
+        return bool(session.open_actions) or session.phase.is_live or session.phase is Phase.STARTING
+
+    async def _cancel_at(self, deadline: Instant, scope: anyio.CancelScope) -> None:
+        while self._clock.now() < deadline:
+            await self._clock.sleep(min(1.0, self._timeout_s))
+        self._log.warning("the time for stopping is over; the rest is left to the next start")
+        scope.cancel()
+
+
+async def _cancel_when(hurried: anyio.Event, scope: anyio.CancelScope) -> None:
+    await hurried.wait()
+    scope.cancel()

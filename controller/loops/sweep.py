@@ -1,0 +1,217 @@
+"""The full comparison of ledger and engine: at each connect, on a timer, after a gap, on request; one at a time.
+
+Two lists and `core/drift.py`; only what disagrees is looked at, and after a gap the live ones too. A list never moves a
+phase, and a list that could not be had changes nothing at all.
+"""
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import Final, Never
+
+import anyio
+
+from controller.core.drift import Finding, FindingKind, compare, is_mass_absence
+from controller.core.rules import Rules
+from controller.errors import ControllerError, EngineError, EngineUnavailable
+from controller.interfaces import EngineReader, SweepReport
+from controller.loops.condition import SWEEP_TIMEOUT_S
+from controller.loops.look import Look, LookBatch
+from controller.loops.plan import Planner
+from controller.loops.roster import Roster
+from controller.loops.surroundings import Surroundings
+from controller.loops.waiting import Bell, within
+from controller.model.container import ListedContainer
+from controller.model.decision import LookWish
+from controller.model.instant import Instant, after
+from controller.model.journal import Gap
+from controller.model.observation import LookCause
+from controller.model.phase import Phase
+
+LIST_LIMIT_S: Final = 30.0
+LISTS_PER_BRAKE: Final = 3
+BRAKE_PAUSE_S: Final = 15.0
+"""Three looks over 30 s before a mass absence is believed."""
+JITTER: Final = 0.1
+RETRY_FIRST_S: Final = 1.0
+RETRY_MAX_S: Final = 30.0
+ORDERS_MAX: Final = 32
+
+
+class SweepRefused(ControllerError):
+    """Too many sweeps are waiting already."""
+
+
+class _Order:
+    """One sweep that somebody waits for."""
+
+    def __init__(self, *, dry_run: bool, remove_orphans: bool) -> None:
+        self.dry_run = dry_run
+        self.remove_orphans = remove_orphans
+        self.report: SweepReport | None = None
+        self.error: EngineError | None = None
+        self.ended = anyio.Event()
+
+
+class Sweep:
+    """Wants and orders in, findings and looks out."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        *,
+        engine: EngineReader,
+        roster: Roster,
+        look: Look,
+        rules: Rules,
+        interval_s: float,
+    ) -> None:
+        self._clock = around.clock
+        self._rng = around.rng
+        self._condition = condition = around.condition
+        self._gaps = around.gaps
+        self._engine = engine
+        self._roster = roster
+        self._look = look
+        self._rules = rules
+        self._interval_s = interval_s
+        self._planner = Planner(look=look, roster=roster, condition=condition, rules=rules)
+        self._orders: deque[_Order] = deque()
+        self._bell = Bell()
+        self._wants_count = 0
+        self._failures = 0
+        self._next_at: Instant | None = None
+        condition.wake_on_acceptance(self._bell)
+
+    def want(self) -> None:
+        """One sweep soon, whatever the timer says. Never waits."""
+        self._wants_count += 1
+        self._next_at = self._clock.now()
+        self._condition.sweep_owed()
+        self._bell.ring()
+
+    async def request(self, *, dry_run: bool, remove_orphans: bool) -> SweepReport:
+        """One full sweep now, with its plan. Raises EngineUnavailable."""
+        if len(self._orders) >= ORDERS_MAX:
+            raise SweepRefused("too many sweeps are waiting already")
+        order = _Order(dry_run=dry_run, remove_orphans=remove_orphans)
+        self._orders.append(order)
+        self._bell.ring()
+        await order.ended.wait()
+        if order.report is None:
+            raise order.error or EngineUnavailable("the controller is stopping", request_sent=False)
+        return order.report
+
+    async def run(self) -> Never:
+        """Sweep for ever. Waits for the first `want`, which comes when the first stream is open."""
+        try:
+            while True:
+                await self._bell.wait(clock=self._clock, until=self._next_at)
+                while self._orders:
+                    await self._serve(self._orders[0])
+                    self._orders.popleft()
+                if self._next_at is not None and self._clock.now() >= self._next_at and self._condition.accepted:
+                    await self._scheduled()
+        finally:
+            for order in self._orders:
+                order.ended.set()
+
+    async def _serve(self, order: _Order) -> None:
+        try:
+            order.report = await self._sweep(dry_run=order.dry_run, remove_orphans=order.remove_orphans, plan=True)
+        except EngineError as error:
+            order.error = error if isinstance(error, EngineUnavailable) else EngineUnavailable(str(error))
+            self._condition.could_not_ask(order.error)
+        order.ended.set()
+
+    async def _scheduled(self) -> None:
+        wants_count = self._wants_count
+        try:
+            await self._sweep(dry_run=False, remove_orphans=False, plan=False)
+        except EngineError as error:
+            failed = error if isinstance(error, EngineUnavailable) else EngineUnavailable(str(error))
+            self._condition.could_not_ask(failed)
+            self._condition.sweep_owed()
+            delay_s = min(RETRY_MAX_S, RETRY_FIRST_S * 2.0 ** min(self._failures, 10))
+            self._failures += 1
+            self._next_at = after(self._clock.now(), delay_s)
+            return
+        self._failures = 0
+        if self._wants_count == wants_count:
+            wait_s = self._interval_s * self._rng.uniform(1 - JITTER, 1 + JITTER)
+            self._next_at = after(self._clock.now(), wait_s)
+
+    async def _sweep(self, *, dry_run: bool, remove_orphans: bool, plan: bool) -> SweepReport:
+        if not self._condition.accepted:
+            raise EngineUnavailable(self._condition.engine_trouble, request_sent=False)
+        wants_count = self._wants_count
+        gaps = self._gaps.now_open() if self._condition.stream_open_since is not None else []
+        listed, findings = await self._compare()
+        lines = await self._planner.lines(findings, remove_orphans=remove_orphans) if plan else ()
+        if not dry_run:
+            await self._follow_up(listed, findings, gaps, remove_orphans=remove_orphans)
+            self._condition.swept(still_owed=self._wants_count != wants_count)
+        return SweepReport(
+            at=self._clock.now(),
+            dry_run=dry_run,
+            sessions_count=sum(1 for session in self._roster.sessions.values() if session.removed_at is None),
+            containers_count=len(listed),
+            lines=lines,
+        )
+
+    async def _compare(self) -> tuple[Sequence[ListedContainer], Sequence[Finding]]:
+        """The lists and what they tell. When too many are missing, the list is not believed until the third look."""
+        for look in range(1, LISTS_PER_BRAKE + 1):
+            listed = await self._lists()
+            sessions = list(self._roster.sessions.values())
+            findings = compare(
+                sessions,
+                listed,
+                known=self._roster.known,
+                engine_now=self._condition.engine_now(),
+                rules=self._rules,
+            )
+            if look == LISTS_PER_BRAKE or not is_mass_absence(findings, sessions):
+                break
+            await self._clock.sleep(BRAKE_PAUSE_S)
+        return listed, findings
+
+    async def _lists(self) -> Sequence[ListedContainer]:
+        ours = await within(self._clock, LIST_LIMIT_S, lambda: self._engine.list_ours(self._rules.prefix))
+        external = await within(self._clock, LIST_LIMIT_S, self._engine.list_external)
+        self._condition.answered()
+        return [*ours, *external]
+
+    async def _follow_up(
+        self,
+        listed: Sequence[ListedContainer],
+        findings: Sequence[Finding],
+        gaps: Sequence[Gap],
+        *,
+        remove_orphans: bool,
+    ) -> None:
+        batch = LookBatch()
+        looked_at: dict[str, None] = {}
+        for finding in findings:
+            if finding.wants_look and (finding.kind is not FindingKind.ORPHAN or self._may_clean(remove_orphans)):
+                wish = LookWish(container=finding.container, cause=LookCause.SWEEP, tail=True)
+                self._look.ask(wish, in_gap=bool(gaps), remove_orphan=remove_orphans, batch=batch)
+                looked_at[finding.container] = None
+        if gaps:
+            for session in self._roster.sessions.values():
+                live = session.removed_at is None and session.phase not in (Phase.STOPPED, Phase.FAILED)
+                if live and session.container_id is not None and session.container_id not in looked_at:
+                    wish = LookWish(container=session.container_id, cause=LookCause.SWEEP, tail=True)
+                    self._look.ask(wish, in_gap=True, batch=batch)
+        if await batch.wait(clock=self._clock, until=after(self._clock.now(), SWEEP_TIMEOUT_S)):
+            for gap in gaps:
+                self._gaps.close(gap, found=_phrase(findings))
+        elif gaps:
+            raise EngineUnavailable("not all looks after a gap could be had")
+
+    def _may_clean(self, remove_orphans: bool) -> bool:  # noqa: FBT001 - the one thing that it depends on
+        return remove_orphans or (self._rules.orphan_policy != "report" and self._rules.may_manage)
+
+
+def _phrase(findings: Sequence[Finding]) -> str:
+    counts = Counter(finding.kind for finding in findings if finding.wants_look)
+    return ", ".join(f"{counts[kind]} {kind}" for kind in FindingKind if counts[kind]) or "nothing"

@@ -1,0 +1,59 @@
+"""What the target of an action shows before anything is sent. Pure; used by `act`."""
+
+from controller.core.rules import Rules
+from controller.core.specs import LABEL_CONTROLLER, LABEL_SESSION, LABEL_SPEC
+from controller.errors import EngineUnavailable
+from controller.model.action import Action, ActionKind, Outcome, OutcomeKind
+from controller.model.container import ContainerState, Snapshot
+from controller.model.session import Session
+
+_RUNS = (ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING)
+
+
+def already(action: Action, snapshot: Snapshot) -> Outcome | None:
+    """How the action has ended before it is sent; None when it is still to be sent.
+
+    Raises EngineUnavailable while the engine is removing the target: the answer will be certain soon.
+    """
+    kind = _already(action, snapshot)
+    return None if kind is None else Outcome(action=action, kind=kind, snapshot=snapshot)
+
+
+def lies_in_the_way(snapshot: Snapshot, *, session: Session, rules: Rules) -> str:
+    """Why a container of the wanted name is not the one that we asked for; empty when it is."""
+    labels = snapshot.facts.labels
+    if labels.get(LABEL_CONTROLLER) != rules.controller_id:
+        return "its container is not of this controller"
+    if labels.get(LABEL_SESSION) != session.name or labels.get(LABEL_SPEC) != session.spec_hash:
+        return "its container is of another session or spec"
+    return ""
+
+
+def _already(action: Action, snapshot: Snapshot) -> OutcomeKind | None:
+    runs = snapshot.state in _RUNS
+    if snapshot.state is ContainerState.REMOVING:
+        raise EngineUnavailable("the engine is removing it")
+    match action.kind:
+        case ActionKind.START:
+            return OutcomeKind.DONE if runs or _has_moved(action, snapshot) else None
+        case ActionKind.STOP if not runs:
+            return OutcomeKind.DONE
+        case ActionKind.STOP:
+            return OutcomeKind.SUPERSEDED if _has_moved(action, snapshot) else None
+        case ActionKind.REMOVE:
+            return OutcomeKind.SUPERSEDED if runs or _has_moved(action, snapshot) else None
+        case ActionKind.CREATE:
+            return None
+
+
+def _has_moved(action: Action, snapshot: Snapshot) -> bool:
+    """Whether it was started again since the action was decided.
+
+    Only a later StartedAt counts: while an attempt's own is provisional, the action holds the time of the `start`
+    event, which is a little later than the StartedAt that it stands for.
+    """
+    if snapshot.started_at is None:
+        return False
+    if action.started_at is None:
+        return action.kind is ActionKind.START
+    return snapshot.started_at > action.started_at

@@ -1,0 +1,180 @@
+"""One connected stretch of the event stream, read in windows that overlap.
+
+Used by `watch`. The next window is opened before the old one ends: a planned renewal is never a gap, and doubles as the
+test for a connection that is only half open. It reads and passes on; it never waits for the ledger or an inspect.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+import anyio
+from anyio.abc import TaskGroup
+
+from controller.errors import EngineError, EngineUnavailable
+from controller.interfaces import BadLine, Clock, EngineReader, StreamItem
+from controller.loops.condition import ControllerCondition
+from controller.loops.replay import Line, Replay, SeenEvents
+from controller.loops.waiting import sleep_until
+from controller.model.instant import NANOS_PER_S, Instant, after, seconds_between
+
+WINDOW_S: Final = 300.0
+OVERLAP_S: Final = 10.0
+SINCE_MARGIN_S: Final = 5.0
+"""A stream is asked to begin this long before the newest event that is known."""
+SILENCE_S: Final = 0.5
+"""After so long without a line, a replay is over."""
+RENEWAL_RETRY_S: Final = 1.0
+RENEWAL_SLACK_S: Final = 1.0
+"""An event this close to a planned renewal is live, whichever of the two streams brought it."""
+
+
+class Windows:
+    """Reads from one connect to the next break. `read` returns only with the reason why it broke."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        engine: EngineReader,
+        condition: ControllerCondition,
+        seen: SeenEvents,
+        on_line: Callable[[Line], None],
+        on_bad_line: Callable[[BadLine], None],
+        on_settled: Callable[[bool], None],
+    ) -> None:
+        self._clock = clock
+        self._engine = engine
+        self._condition = condition
+        self._seen = seen
+        self._on_line = on_line
+        self._on_bad_line = on_bad_line
+        self._on_settled = on_settled
+        self._open_count = 0
+        self._broken = anyio.Event()
+        self._why = ""
+        self._told = False
+        self.last_sign_at: Instant | None = None
+        """Our clock at the last line or orderly end; a gap begins there."""
+
+    async def read(self) -> str:
+        """Keep a window open for as long as the engine lets us."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._renew)
+            await self._broken.wait()
+            group.cancel_scope.cancel()
+        return self._why
+
+    async def _renew(self) -> None:
+        """Open the first window, and each next one before the last one ends."""
+        async with anyio.create_task_group() as group:
+            planned = False
+            while True:
+                until = after(self._condition.engine_now(), WINDOW_S)
+                opened = await self._open(group, until=until, planned=planned)
+                if not opened:
+                    await self._clock.sleep(RENEWAL_RETRY_S)
+                    continue
+                planned = True
+                renew_at = after(until, -OVERLAP_S - self._condition.offset_ns / NANOS_PER_S)
+                await sleep_until(self._clock, renew_at)
+
+    async def _open(self, group: TaskGroup, *, until: Instant, planned: bool) -> bool:
+        """Start a window, and return once it is known whether the engine opened it."""
+        answered = anyio.Event()
+        before = self._open_count
+
+        async def window() -> None:
+            try:
+                await self._window(until=until, planned=planned, answered=answered)
+            except EngineError as error:
+                self._failed(error)
+            answered.set()
+            if self._open_count == 0:
+                self._why = self._why or "the engine ended the stream"
+                self._broken.set()
+
+        group.start_soon(window)
+        await answered.wait()
+        return self._open_count > before
+
+    async def _window(self, *, until: Instant, planned: bool, answered: anyio.Event) -> None:
+        asked_at = self._condition.engine_now()
+        newest = self._seen.newest
+        since = after(asked_at if newest is None else newest, -SINCE_MARGIN_S)
+        async with self._engine.events(since=since, until=until) as items:
+            self._open_count += 1
+            self._why = ""
+            self._sign()
+            self._condition.stream_opened()
+            answered.set()
+            opened_at = after(asked_at, -RENEWAL_SLACK_S) if planned else asked_at
+            replay = Replay(self._seen, opened_at=opened_at, proven=planned)
+            try:
+                await self._read_to_end(items, replay, until=until)
+            except EngineError as error:
+                self._failed(error)
+            finally:
+                self._open_count -= 1
+
+    async def _read_to_end(self, items: AsyncIterator[StreamItem], replay: Replay, *, until: Instant) -> None:
+        overdue_at = after(until, OVERLAP_S - self._condition.offset_ns / NANOS_PER_S)
+        errors: list[EngineError] = []
+        self._tell(replay)
+        async with anyio.create_task_group() as group:
+
+            async def end_when_overdue() -> None:
+                # A window whose end does not come is half open; the next one has taken over long since.
+                await sleep_until(self._clock, overdue_at)
+                group.cancel_scope.cancel()
+
+            group.start_soon(end_when_overdue)
+            group.start_soon(self._settle_when_silent, replay)
+            try:
+                async for item in items:
+                    self._take(item, replay)
+            except EngineError as error:
+                errors.append(error)
+            group.cancel_scope.cancel()
+        self._pass_on(replay.settle(), replay)
+        if errors:
+            raise errors[0]
+        self._sign()
+
+    def _take(self, item: StreamItem, replay: Replay) -> None:
+        self._sign()
+        self._condition.answered()
+        if isinstance(item, BadLine):
+            self._on_bad_line(item)
+        else:
+            self._pass_on(replay.take(item), replay)
+
+    def _pass_on(self, lines: list[Line], replay: Replay) -> None:
+        for line in lines:
+            if line.event not in self._seen:
+                self._on_line(line)
+        self._tell(replay)
+
+    def _tell(self, replay: Replay) -> None:
+        if not self._told and replay.continuous is not None:
+            self._told = True
+            self._on_settled(replay.continuous)
+
+    async def _settle_when_silent(self, replay: Replay) -> None:
+        began_at = self._clock.now()
+        while True:
+            silent_since = max(self.last_sign_at or began_at, began_at)
+            left_s = SILENCE_S - seconds_between(silent_since, self._clock.now())
+            if left_s <= 0:
+                break
+            await self._clock.sleep(left_s)
+        self._pass_on(replay.settle(), replay)
+
+    def _sign(self) -> None:
+        self.last_sign_at = self._clock.now()
+
+    def _failed(self, error: EngineError) -> None:
+        self._why = str(error)
+        if isinstance(error, EngineUnavailable):
+            self._condition.could_not_ask(error)
+        if self._open_count:
+            self._condition.stream_trouble = f"a renewal failed: {error}"
