@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -74,7 +75,16 @@ class Settings:
     @property
     def binds_loopback(self) -> bool:
         """Whether only this host can reach the HTTP server."""
-        return self.bind in ("localhost", "::1") or self.bind.startswith("127.")
+        return is_loopback(self.bind)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address can only mean this host."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        # Any other name, 127.0.0.1.example.com among them, may be made to point here by whoever owns it.
+        return False
 
 
 class _Reader:

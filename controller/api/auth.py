@@ -12,11 +12,11 @@ from aiohttp import web
 
 from controller.api.edge import EDGE
 from controller.api.problems import Endpoint, Problem
+from controller.settings import is_loopback
 
 OPEN_PATHS: Final = ("/livez", "/readyz")
 AGENTS_PATH: Final = "/ws/"
 """The agents' connection has session tokens of its own."""
-_LOOPBACK_NAMES: Final = ("localhost", "::1")
 _SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="agentd"'}
 
@@ -54,8 +54,7 @@ def _require_token(request: web.Request, token: str) -> None:
 
 
 def _require_loopback_host(request: web.Request) -> None:
-    name = _host_name(request.headers.get("Host", ""))
-    if name not in _LOOPBACK_NAMES and not name.startswith("127."):
+    if not is_loopback(_host_name(request.headers.get("Host", ""))):
         raise Problem(403, "without a token only this host may ask, as localhost or 127.0.0.1")
 
 

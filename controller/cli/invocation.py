@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from controller import settings
 from controller.cli.failure import CommandFailed, ExitCode
 from controller.log import clean
-from controller.settings import Settings
+from controller.settings import Settings, is_loopback
 
 LINE_MAX_CHARS = 2_000
 _ANY_ADDRESS = ("0.0.0.0", "::", "")
@@ -61,7 +61,7 @@ class Invocation:
             return found.token
         # The file's token belongs to the controller beside it: it is never sent to another host.
         host = urlsplit(self.url()).hostname or ""
-        local = host in ("localhost", "::1") or host.startswith("127.") or host == found.bind
+        local = is_loopback(host) or host == found.bind
         return _stored_token(found.db) if local else ""
 
     def actor(self) -> str:

@@ -281,9 +281,7 @@ def settings_for(folder: Path, **changes: object) -> Settings:
 
 
 @asynccontextmanager
-async def a_site(
-    world: World, settings: Settings, *, headers: Mapping[str, str] | None = None
-) -> AsyncIterator[Site]:
+async def a_site(world: World, settings: Settings, *, headers: Mapping[str, str] | None = None) -> AsyncIterator[Site]:
     """The real server over that world."""
     app = build_app(
         settings=settings,

@@ -1,0 +1,78 @@
+"""The OpenAPI document, and the running server held to it by schemathesis."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event, Thread
+
+import anyio
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis.checks import CHECKS
+from schemathesis.generation import GenerationMode
+
+from controller.api.openapi import document
+from controller.api.route import Route
+from controller.api.server import ROUTES
+from tests.api.world import Site, a_session, a_site, a_world, settings_for
+
+HELD_ROUTES = [route for route in ROUTES if route.path not in ("/v1/events", "/ws/{name}")]
+"""All but the two that do not end by themselves."""
+HELD = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server in a thread of its own: schemathesis asks from this one, and blocks while it waits."""
+    found: list[str] = []
+    started, done = Event(), Event()
+
+    async def host(folder: Path) -> None:
+        async with a_world(folder) as world:
+            for name in ("alpha", "beta"):
+                await world.run(a_session(name, now=world.clock.now()))
+            async with a_site(world, settings_for(folder)) as site:
+                found.append(site.url)
+                started.set()
+                await anyio.to_thread.run_sync(done.wait)
+
+    thread = Thread(target=anyio.run, args=(host, tmp_path_factory.mktemp("openapi")))
+    thread.start()
+    assert started.wait(20)
+    try:
+        yield found[0]
+    finally:
+        done.set()
+        thread.join(20)
+
+
+@pytest.mark.parametrize("route", HELD_ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_every_answer_is_as_the_document_says(url: str, route: Route) -> None:
+    operation = schemathesis.openapi.from_dict(json.loads(document(ROUTES)))[route.path][route.method]
+
+    @given(case=operation.as_strategy() | operation.as_strategy(generation_mode=GenerationMode.NEGATIVE))
+    @settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    def holds(case: schemathesis.Case) -> None:
+        case.call_and_validate(base_url=url, checks=CHECKS.get_by_names(HELD), timeout=30)
+
+    holds()
+
+
+async def test_the_document_names_every_route(site: Site) -> None:
+    async with site.client.get("/openapi.json") as answer:
+        document = await answer.json()
+    assert document["openapi"] == "3.1.0"
+    told = {(path, method.upper()) for path, item in document["paths"].items() for method in item}
+    assert told == {(route.path, route.method) for route in ROUTES}
+    operations = [each["operationId"] for item in document["paths"].values() for each in item.values()]
+    assert len(set(operations)) == len(operations)
+    text = json.dumps(document)
+    schemas = document["components"]["schemas"]
+    assert {name.split('"')[0] for name in text.split("#/components/schemas/")[1:]} <= set(schemas)
