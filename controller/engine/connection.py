@@ -107,6 +107,8 @@ class Connection:
     def __init__(self, address: Address, limits: TimeLimits) -> None:
         """Reads the TLS files, and raises SettingsError when they will not do."""
         self.limits = limits
+        self.network_lock = anyio.Lock()
+        """Held while a network is looked for and made: older engines make two of one name when asked at once."""
         self._address = address
         self._tls = address.tls()
         self._lock = anyio.Lock()

@@ -28,7 +28,8 @@ async def network_for(policy: NetworkPolicy, connection: Connection) -> str:
         case NetworkPolicy.INTERNET:
             return OPEN_NETWORK if await _find(OPEN_NETWORK, connection) else "bridge"
         case NetworkPolicy.ISOLATED:
-            await _need_isolated(connection)
+            async with connection.network_lock:
+                await _need_isolated(connection)
             return ISOLATED_NETWORK
         case _:
             assert_never(policy)

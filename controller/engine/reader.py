@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
+import anyio
+
 from controller.engine import translate
 from controller.engine.connection import Connection, get
 from controller.engine.failures import asking
@@ -40,8 +42,8 @@ class DockerReader:
     async def events(self, *, since: Instant, until: Instant) -> AsyncIterator[AsyncIterator[StreamItem]]:
         """The container events between two instants; entered once the engine has answered.
 
-        Podman sends no response head before its first event, so there the request goes out with the first read.
-        Nothing is lost by it: Podman replays everything since `since` from a log on its disk.
+        Podman sends no response head before its first event, so there its answer is not waited for. Nothing is lost
+        by it: the request is on its way, and Podman replays everything since `since` from a log on its disk.
         """
         connected, limits = self._connection.connected, self._connection.limits
         streams = connected.clients.streams
@@ -53,12 +55,21 @@ class DockerReader:
             overdue_s=limits.overdue_s,
         )
         stream = EventStream(window=window, request=lambda: get(streams, "events", window.params()))
+        failure: Exception | None = None
         try:
-            if connected.info.name != translate.PODMAN:
-                await stream.open()
-            yield stream
+            async with anyio.create_task_group() as group:
+                group.start_soon(stream.read_ahead)
+                try:
+                    if connected.info.name != translate.PODMAN:
+                        await stream.answered()
+                    yield stream
+                except Exception as error:  # noqa: BLE001 - raised again below: inside, the group would wrap it
+                    failure = error
+                group.cancel_scope.cancel()
         finally:
             stream.close()
+        if failure is not None:
+            raise failure
 
     async def list_ours(self, prefix: str) -> Sequence[ListedContainer]:
         """All containers, in any state, that carry our prefix. Raises EngineUnavailable."""

@@ -46,7 +46,10 @@ _EARLY_S: Final = 2.0
 """An end this much before `until` is the engine going away; less is the two clocks' disagreement."""
 
 _LAST_READ_S: Final = 1.0
-"""For what is already on its way when the consumer comes back late."""
+"""For what is already on its way when the time is up."""
+
+_CHUNKS_AHEAD: Final = 256
+"""Read and not yet asked for: mostly one event each, at most about 128 KiB each. Beyond it the engine has to wait."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,68 +88,96 @@ def engine_time(instant: Instant) -> str:
 
 
 class EventStream:
-    """Iterates over events and bad lines. Ends at `until`; raises EngineUnavailable when it breaks before."""
+    """Iterates over events and bad lines. Ends at `until`; raises EngineUnavailable when it breaks before.
+
+    A task reads ahead, because aiohttp throws away what it has buffered when a connection breaks: an engine that
+    stops sends its last `die`s and hangs up in one breath.
+    """
 
     def __init__(self, *, window: Window, request: Callable[[], Awaitable[aiohttp.ClientResponse]]) -> None:
         self._window = window
         self._request = request
         self._deadline = anyio.current_time() + window.length_s
+        self._chunks_in, self._chunks_out = anyio.create_memory_object_stream[bytes](_CHUNKS_AHEAD)
         self._lines = LineReader()
         self._ready: deque[StreamItem] = deque()
-        self._response: aiohttp.ClientResponse | None = None
+        self._asked = anyio.Event()
+        self._has_head = False
         self._over = False
         self._broken: EngineUnavailable | None = None
 
-    async def open(self) -> None:
-        """Send the request and wait for the response head."""
-        async with asking("open the event stream", limit_s=self._window.head_s):
-            self._response = await self._request()
+    async def read_ahead(self) -> None:
+        """Send the request and read until the stream is over; to be run beside the one who iterates."""
+        with self._chunks_in:
+            try:
+                await self._read_all()
+            except EngineUnavailable as error:
+                self._broken = error
+            finally:
+                self._asked.set()
+
+    async def answered(self) -> None:
+        """Return once the response head came. Raises EngineUnavailable when it does not."""
+        with anyio.move_on_after(self._window.head_s):
+            await self._asked.wait()
+            if self._broken is not None and not self._has_head:
+                raise self._broken
+            return
+        raise EngineUnavailable(f"open the event stream: no answer within {self._window.head_s:g} s")
 
     def close(self) -> None:
-        """Hang up."""
-        self._over = True
-        if self._response is not None:
-            self._response.close()
+        """Forget what has not been asked for."""
+        self._chunks_out.close()
 
     def __aiter__(self) -> "EventStream":
         return self
 
     async def __anext__(self) -> StreamItem:
         while not self._ready:
-            if self._broken is not None:
+            if not self._over:
+                await self._take_chunk()
+            elif self._broken is not None:
                 raise self._broken
-            if self._over:
+            else:
                 raise StopAsyncIteration
-            await self._read()
         return self._ready.popleft()
 
-    async def _read(self) -> None:
+    async def _read_all(self) -> None:
+        async with asking("open the event stream", limit_s=self._left_s()):
+            response = await self._request()
+        self._has_head = True
+        self._asked.set()
         try:
-            async with asking("read the event stream", limit_s=self._read_limit_s()):
-                if self._response is None:
-                    self._response = await self._request()
-                chunk = await self._response.content.readany()
-        except EngineUnavailable as error:
-            self._end(error)
+            while chunk := await self._read(response):
+                await self._chunks_in.send(chunk)
+        finally:
+            response.close()
+        if self._window.ends_early:
+            raise EngineUnavailable("the engine ended the event stream before its time")
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        async with asking("read the event stream", limit_s=self._left_s()):
+            return await response.content.readany()
+
+    def _left_s(self) -> float:
+        return max(self._deadline - anyio.current_time(), _LAST_READ_S)
+
+    async def _take_chunk(self) -> None:
+        try:
+            chunk = await self._chunks_out.receive()
+        except anyio.EndOfStream:
+            self._over = True
+            self._take_rest(self._lines.finish())
             return
         for line in self._lines.feed(chunk):
             self._take(line)
-        if not chunk:
-            early = EngineUnavailable("the engine ended the event stream before its time")
-            self._end(early if self._window.ends_early else None)
 
-    def _read_limit_s(self) -> float:
-        return max(self._deadline - anyio.current_time(), _LAST_READ_S)
+    def _take_rest(self, rest: bytes) -> None:
+        if rest:
+            # A whole object without its line end is whole all the same; anything else was cut.
+            self._take(CUT if translate.event_line(rest) == translate.NOT_JSON else rest)
 
     def _take(self, line: bytes | BadLine) -> None:
         item = line if isinstance(line, BadLine) else translate.event_line(line)
         if item is not None:
             self._ready.append(item)
-
-    def _end(self, broken: EngineUnavailable | None) -> None:
-        rest = self._lines.finish()
-        if rest:
-            # A whole object without its line end is whole all the same; anything else was cut.
-            self._take(CUT if translate.event_line(rest) == translate.NOT_JSON else rest)
-        self._broken = broken
-        self.close()

@@ -319,7 +319,6 @@ async def test_a_stream_without_a_head_is_unavailable(folder: Path) -> None:
 async def test_podmans_stream_is_entered_before_its_head_comes(folder: Path) -> None:
     async with connected(folder, lambda _: Delay(60), version=PODMAN) as (backend, proxy):
         async with backend.events(since=Instant(1), until=Instant(2)) as events:
-            assert proxy.asked(lambda request: request.is_events) == 0
             with anyio.fail_after(3), pytest.raises(EngineUnavailable):
                 await anext(events)
         assert proxy.asked(lambda request: request.is_events) == 1

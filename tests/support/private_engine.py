@@ -177,13 +177,16 @@ class PrivateEngine:
         )
 
     def remove_all(self) -> None:
-        """Remove every container and every network of a user's."""
+        """Remove every container, and every network and volume of a user's."""
         containers = self.cli("ps", "-aq", "--no-trunc").split()
         if containers:
             self.cli("rm", "-f", "-v", *containers, check=False)
         networks = self.cli("network", "ls", "-q", "--filter", "type=custom").split()
         if networks:
             self.cli("network", "rm", *networks, check=False)
+        volumes = self.cli("volume", "ls", "-q").split()
+        if volumes:
+            self.cli("volume", "rm", "-f", *volumes, check=False)
 
     def log_tail(self, lines: int = 20) -> str:
         """The last lines of the daemon's own log."""
