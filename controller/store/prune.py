@@ -6,6 +6,7 @@ restart window, anything with an open action. A session that loses rows first ge
 replay starts. Planned from what the ledger holds under the committer's lock, written with the batch.
 """
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -21,6 +22,9 @@ from controller.model.session import Session
 from controller.store import codec
 from controller.store.connection import Statement, Value
 from controller.store.statements import SEEN_FOR_S, journal_insert, journal_values
+
+MAX_COUNT: Final = 10_000
+"""More attempts or sessions than this are not forgotten at once: other commits wait meanwhile. The rest comes later."""
 
 _NEWEST: Final = "SELECT session_id, attempt, max(committed_at) FROM journal WHERE session_id IS NOT NULL GROUP BY 1, 2"
 _BUSY: Final = "SELECT DISTINCT session_id FROM actions WHERE state = 'open'"
@@ -80,7 +84,13 @@ def _forgotten(
         if dropped:
             parts.extend((session.id, number) for number in dropped)
             survivors.append(session)
-    return Forgotten(sessions=whole, attempts=parts, survivors=survivors)
+    parts = parts[:MAX_COUNT]
+    losing = {session_id for session_id, _ in parts}
+    return Forgotten(
+        sessions=whole[:MAX_COUNT],
+        attempts=parts,
+        survivors=[session for session in survivors if session.id in losing],
+    )
 
 
 def _carries(session: Session, number: int) -> bool:
@@ -101,13 +111,21 @@ def of_pruning(
     """The snapshots, then everything that goes."""
     whole: list[tuple[Value, ...]] = [(session_id,) for session_id in forgotten.sessions]
     parts: list[tuple[Value, ...]] = list(forgotten.attempts)
+    of_session: dict[SessionId, list[int]] = {}
+    for session_id, number in forgotten.attempts:
+        of_session.setdefault(session_id, []).append(number)
     kept = [journal_values(row, None, codec.SESSION.to_text(session)) for row, session in snapshots]
     superseded: list[tuple[Value, ...]] = [(row.draft.session_id, before, row.seq) for row, _ in snapshots]
     return [
         journal_insert(kept),
         # The journal's triggers let rows go only while this mark stands; nobody else ever sees it.
         Statement("INSERT INTO meta (key, value) VALUES ('pruning', 1)"),
-        Statement("DELETE FROM journal WHERE session_id = ? AND attempt = ? AND snapshot IS NULL", parts),
+        # Once a session: its rows are found by session alone, so one look a row is all it takes.
+        Statement(
+            "DELETE FROM journal WHERE session_id = ? AND snapshot IS NULL "
+            "AND attempt IN (SELECT value FROM json_each(?))",
+            [(session_id, json.dumps(numbers)) for session_id, numbers in of_session.items()],
+        ),
         Statement(
             "DELETE FROM journal WHERE session_id = ? AND snapshot IS NOT NULL AND committed_at < ? AND seq < ?",
             superseded,

@@ -95,9 +95,9 @@ def journal_values(row: JournalRow, observation: str | None, snapshot: str | Non
         row.decision,
         draft.kind,
         draft.session_id,
-        None if draft.session is None else codec.text_of(draft.session),
+        _text(draft.session),
         draft.attempt,
-        draft.container_id,
+        _text(draft.container_id),
         row.committed_at,
         draft.observed_at,
         codec.DRAFT.to_text(draft),
@@ -121,7 +121,7 @@ def _session(session: Session) -> tuple[Value, ...]:
         session.phase,
         session.origin,
         codec.text_of(session.external_key),
-        session.container_id,
+        _text(session.container_id),
         session.due_at,
         session.removed_at,
         codec.SESSION.to_text(session),
@@ -134,7 +134,7 @@ def _attempts(session: Session) -> list[tuple[Value, ...]]:
         (
             session.id,
             attempt.number,
-            attempt.container,
+            codec.text_of(attempt.container),
             attempt.started_at,
             attempt.ended_at,
             codec.ATTEMPT.to_text(attempt),
@@ -143,11 +143,17 @@ def _attempts(session: Session) -> list[tuple[Value, ...]]:
     ]
 
 
+def _text(text: str | None) -> str | None:
+    return None if text is None else codec.text_of(text)
+
+
 def _stream(stream: EngineCursor | None, now: Instant) -> list[Statement]:
     if stream is None:
         return []
     return [
-        Statement(_SEEN, [(container, codec.text_of(action), at, now) for container, action, at in stream.keys]),
+        Statement(
+            _SEEN, [(codec.text_of(container), codec.text_of(action), at, now) for container, action, at in stream.keys]
+        ),
         Statement(_FORGET, [(after(now, -SEEN_FOR_S),)]),
     ]
 

@@ -11,6 +11,7 @@ from controller.model.observation import ControllerStarted
 from controller.model.reason import Reason
 from controller.model.session import Session
 from controller.model.spec import RestartPolicy
+from controller.store import prune
 from controller.store.committer import SqliteLedger
 from tests.store.records import DAY_S, START, ManualClock, action, attempt, decision, draft, evidence, session
 
@@ -179,3 +180,14 @@ async def test_old_rows_of_a_session_that_was_never_recorded_go_too(ledger: Sqli
     await ledger.commit(Batch(decisions=[decision(draft(session("phantom")))]))
     assert await ledger.commit(Batch(prune_before=clock.now())) == []
     assert [row.draft.session for row in await ledger.journal(JournalFilter())] == ["phantom"]
+
+
+async def test_no_more_than_a_bounded_number_goes_at_once_and_the_rest_goes_next(
+    ledger: SqliteLedger, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prune, "MAX_COUNT", 2)
+    await run_attempts(ledger, clock, count=5)
+    await ledger.commit(Batch(prune_before=clock.now()))
+    assert await attempts_in_journal(ledger) == [3, 4, 5]
+    await ledger.commit(Batch(prune_before=clock.now()))
+    assert await attempts_in_journal(ledger) == [5]
