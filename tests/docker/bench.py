@@ -117,6 +117,11 @@ class Bench:
         told = self._get(f"/v1/sessions/{name}/why")
         return told["sentence"], told["outlook"]
 
+    def timeline(self, name: str) -> str:
+        """Its journal as people see it, and what the engine says of the container: for complaints."""
+        engine = self.engine.cli("inspect", "--format", "{{json .State}}", name, check=False)
+        return f"{self.agentdctl('timeline', name, check=False)}{engine}"
+
     def sessions(self) -> dict[str, Any]:
         """All sessions by name, as JSON."""
         found: dict[str, Any] = {}

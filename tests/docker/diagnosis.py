@@ -223,7 +223,7 @@ def count(bench: Bench, cause: Cause, *, runs: int) -> Counter[str]:
     found = Counter(cause.judge(told.get(name)) for name in names)
     for name in names:
         if cause.judge(told.get(name)) == "wrong":
-            sys.stderr.write(f"  {cause.name}: {name}: {told.get(name)}\n")
+            sys.stderr.write(f"  {cause.name}: {name}: {told.get(name)}\n{bench.timeline(name)}\n")
     bench.tidy()
     return found
 
