@@ -72,12 +72,13 @@ class Replay:
 
     def take(self, event: EngineEvent) -> list[Line]:
         """The lines that may be passed on now, in order."""
-        if self.continuous is not None:
+        if self.continuous is not None or self._wanted is None:
             return [self._line(event)]
         self._held.append(event)
         if event.at == self._wanted:
             return self._classified(continuous=True)
-        if event.at >= self._opened_at or len(self._held) >= REPLAY_SIZE_MAX:
+        is_live = event.at >= self._opened_at and event.at > self._wanted
+        if is_live or len(self._held) >= REPLAY_SIZE_MAX:
             return self._classified(continuous=False)
         return []
 

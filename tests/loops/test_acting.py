@@ -1,0 +1,144 @@
+"""An action is sent after its commit, once, and only at the target that it was decided for."""
+
+from pathlib import Path
+
+from controller.errors import EngineRefused, EngineUnavailable
+from controller.model.container import ContainerState
+from controller.model.observation import Verb
+from controller.model.phase import Phase
+from controller.model.reason import Reason
+from tests.support.fake_engine import FakeEngine
+from tests.support.manual_clock import ManualClock
+from tests.support.stage import Stage, on_stage, plain_settings
+
+NO_ANSWER = EngineUnavailable("no answer")
+
+
+async def _running(stage: Stage, name: str) -> None:
+    await stage.row(lambda row: row.draft.session == name and row.draft.to_phase is Phase.RUNNING, step_s=0.25)
+
+
+async def test_a_start_without_an_answer_is_looked_at_and_not_sent_again(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    async with on_stage(tmp_path, engine) as stage:
+        engine.unsure["start"] = NO_ANSWER
+        await stage.create("job")
+        await _running(stage, "job")
+        await stage.row(lambda row: row.draft.action == "start done", step_s=0.25)
+        assert engine.sent == ["create agentd-job", "start agentd-job"]
+
+
+async def test_a_one_second_job_runs_once_although_nobody_heard_that_it_was_started(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    async with on_stage(tmp_path, engine) as stage:
+        engine.unsure["start"] = NO_ANSWER
+        await stage.create("job")
+        await stage.until(lambda: "start agentd-job" in engine.sent)
+        engine.exit(next(iter(engine.containers)), 0)
+        await stage.row(lambda row: row.draft.to_phase is Phase.STOPPED, step_s=0.25)
+        await stage.row(lambda row: row.draft.action.startswith("start"), step_s=0.25)
+        await stage.clock.advance(200)
+        await stage.settle()
+        assert engine.sent.count("start agentd-job") == 1
+
+
+async def test_a_create_without_an_answer_takes_the_container_that_it_made(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    async with on_stage(tmp_path, engine) as stage:
+        engine.unsure["create"] = NO_ANSWER
+        await stage.create("job")
+        await _running(stage, "job")
+        assert engine.sent.count("create agentd-job") == 1
+        assert len(engine.containers) == 1
+
+
+async def test_a_create_is_refused_when_somebody_else_has_the_name(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    engine.add("agentd-job", labels={})
+    async with on_stage(tmp_path, engine) as stage:
+        await stage.create("job")
+        row = await stage.row(lambda row: row.draft.to_phase is Phase.FAILED)
+        assert row.draft.reason is Reason.START_FAILED
+        assert "agentd-job" in row.draft.message
+        assert engine.sent == []
+
+
+async def test_an_engine_that_says_no_fails_the_session_with_its_words_on_one_line(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    async with on_stage(tmp_path, engine) as stage:
+        engine.failing["create"] = EngineRefused("no such image:\nbusybox")
+        await stage.create("job")
+        row = await stage.row(lambda row: row.draft.to_phase is Phase.FAILED)
+        assert "no such image: busybox" in row.draft.message
+
+
+async def test_a_stop_is_not_sent_to_a_run_that_it_was_not_decided_for(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    async with on_stage(tmp_path, engine) as stage:
+        await stage.create("job")
+        await _running(stage, "job")
+        [container] = engine.containers
+        engine.failing["inspect"] = NO_ANSWER
+        await stage.verb("job", Verb.STOP)
+        await stage.clock.advance(1)
+        engine.exit(container, 0, told=False)
+        await stage.clock.advance(1)
+        engine.run(container)
+        engine.failing.clear()
+        row = await stage.row(lambda row: row.draft.action.startswith("stop"), step_s=0.5)
+        assert row.draft.action == "stop superseded"
+        assert "stop agentd-job 10" not in engine.sent
+
+
+async def test_an_action_without_a_certain_answer_is_dropped_when_its_time_is_up(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    async with on_stage(tmp_path, engine) as stage:
+        await stage.create("job", start=False)
+        await stage.row(lambda row: row.draft.action == "create done")
+        engine.hanging["start"] = None
+        await stage.verb("job", Verb.START)
+        await stage.row(lambda row: row.draft.action == "start dropped", step_s=5)
+
+
+async def test_actions_that_a_crash_left_open_are_looked_at_first(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    async with on_stage(tmp_path, engine) as stage:
+        await stage.create("job", start=False)
+        await stage.row(lambda row: row.draft.action == "create done")
+        engine.hanging["start"] = None
+        await stage.verb("job", Verb.START)
+        await stage.until(lambda: "start" in engine.asked)
+    engine.hanging.clear()
+    [container] = engine.containers
+    engine.run(container)
+    engine.exit(container, 0)
+    async with on_stage(tmp_path, engine) as stage:
+        await stage.row(lambda row: row.draft.action == "start done", step_s=0.25)
+        await stage.clock.advance(200)
+        assert not [said for said in engine.sent if said.startswith("start")]
+        assert engine.containers[container].state is ContainerState.EXITED
+
+
+async def test_a_session_keeps_its_token_and_its_address_for_its_agents(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    settings = plain_settings(agent_url="ws://controller:7006")
+    async with on_stage(tmp_path, engine, settings=settings) as stage:
+        await stage.create("job")
+        await stage.until(lambda: bool(engine.plans))
+        env = engine.plans[0].env
+        assert env["AGENTD_WS_URL"] == "ws://controller:7006/ws/job"
+        assert env["AGENTD_SESSION"] == "job"
+        assert len(env["AGENTD_SESSION_TOKEN"]) == 64
+        assert engine.plans[0].labels["agentd.session"] == "job"
+
+
+async def test_the_same_name_with_the_same_spec_is_done_and_with_another_refused(tmp_path: Path) -> None:
+    from controller.model.spec import SessionSpec
+
+    engine = FakeEngine(ManualClock())
+    async with on_stage(tmp_path, engine) as stage:
+        assert (await stage.create("job")).accepted
+        assert (await stage.create("job")).accepted
+        assert not (await stage.create("job", spec=SessionSpec(image="other"))).accepted
+        await _running(stage, "job")
+        assert engine.sent == ["create agentd-job", "start agentd-job"]

@@ -1,0 +1,272 @@
+"""What the stream loses, doubles or garbles costs time and never truth; and it is said."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+
+from controller.errors import EngineUnavailable
+from controller.interfaces import Clock
+from controller.loops.condition import ControllerCondition
+from controller.loops.gaps import Gaps
+from controller.loops.inbox import Envelope, Inbox, Note, Slot
+from controller.loops.replay import Replay, SeenEvents
+from controller.model.container import EngineEvent, EventAction
+from controller.model.ids import ContainerId, EngineId
+from controller.model.instant import Instant, after
+from controller.model.journal import RowKind
+from controller.model.observation import EngineLost
+from controller.model.phase import Phase
+from controller.model.reason import Reason, Source
+from tests.support.fake_engine import FakeEngine
+from tests.support.manual_clock import ManualClock, turns
+from tests.support.stage import Stage, on_stage, plain_settings
+
+WATCHED = {"agentd.watch": "true"}
+GONE = EngineUnavailable("connection refused", request_sent=False)
+
+
+async def _running(stage: Stage, name: str = "web") -> None:
+    await stage.row(lambda row: row.draft.session == name and row.draft.to_phase is Phase.RUNNING)
+
+
+async def test_the_first_start_opens_no_gap(tmp_path: Path) -> None:
+    async with on_stage(tmp_path, FakeEngine(ManualClock())) as stage:
+        assert await stage.gaps() == []
+
+
+async def test_a_reconnect_that_repeats_the_last_event_proves_that_nothing_is_missing(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    container = engine.add("web", labels=WATCHED)
+    async with on_stage(tmp_path, engine) as stage:
+        await _running(stage)
+        engine.pause(container)
+        await stage.row(lambda row: row.draft.to_phase is Phase.PAUSED)
+        engine.cut()
+        await stage.until(lambda: engine.open_streams_count == 0)
+        engine.unpause(container)
+        row = await stage.row(lambda row: row.draft.reason is Reason.UNPAUSED, step_s=0.1)
+        assert row.draft.source is Source.REPLAY
+        [gap] = await stage.gaps()
+        assert gap.closed_at is not None
+        assert gap.found.startswith("nothing")
+
+
+async def test_a_reconnect_without_overlap_is_a_gap_that_its_sweep_closes(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    container = engine.add("web", labels=WATCHED)
+    async with on_stage(tmp_path, engine) as stage:
+        await _running(stage)
+        engine.pause(container)
+        await stage.row(lambda row: row.draft.to_phase is Phase.PAUSED)
+        engine.cut()
+        await stage.until(lambda: engine.open_streams_count == 0)
+        engine.memory.clear()
+        engine.exit(container, 3, told=False)
+        row = await stage.row(lambda row: row.draft.to_phase is Phase.FAILED, step_s=0.25)
+        assert row.draft.source is Source.INFERRED
+        await stage.row(lambda row: row.draft.kind is RowKind.GAP and "closed after" in row.draft.message, step_s=0.1)
+        [gap] = await stage.gaps()
+        assert (gap.cause, gap.found) == ("stream cut", "1 mismatch")
+
+
+async def test_what_the_controller_missed_while_it_was_down_is_found_by_the_replay(tmp_path: Path) -> None:
+    clock = ManualClock()
+    engine = FakeEngine(clock)
+    container = engine.add("web", labels=WATCHED)
+    async with on_stage(tmp_path, engine) as stage:
+        await _running(stage)
+        engine.pause(container)
+        await stage.row(lambda row: row.draft.to_phase is Phase.PAUSED)
+    await clock.advance(5)
+    engine.exit(container, 3)
+    await clock.advance(5)
+    async with on_stage(tmp_path, engine) as stage:
+        row = await stage.row(lambda row: row.draft.to_phase is Phase.FAILED)
+        assert row.draft.source is Source.REPLAY
+        assert await stage.gaps() == []
+
+
+async def test_a_life_whose_replay_proves_nothing_begins_with_a_gap(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    container = engine.add("web", labels=WATCHED)
+    async with on_stage(tmp_path, engine) as stage:
+        await _running(stage)
+        engine.pause(container)
+        await stage.row(lambda row: row.draft.to_phase is Phase.PAUSED)
+    engine.memory.clear()
+    async with on_stage(tmp_path, engine) as stage:
+        await stage.until(lambda: stage.condition.readiness().open_gaps == 0, step_s=0.25)
+        await stage.settle()
+        [gap] = await stage.gaps()
+        assert gap.cause == "controller down"
+        assert gap.closed_at is not None
+
+
+async def test_a_planned_renewal_is_no_gap_and_doubles_nothing(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    container = engine.add("web", labels=WATCHED)
+    async with on_stage(tmp_path, engine) as stage:
+        await _running(stage)
+        engine.pause(container)
+        await stage.row(lambda row: row.draft.to_phase is Phase.PAUSED)
+        await stage.clock.advance(295)
+        assert engine.open_streams_count == 2
+        engine.unpause(container)
+        await stage.row(lambda row: row.draft.reason is Reason.UNPAUSED)
+        await stage.clock.advance(20)
+        await stage.settle()
+        assert engine.open_streams_count == 1
+        assert await stage.gaps() == []
+        told = [row.draft.reason for row in await stage.rows() if row.draft.source is Source.EVENT]
+        assert told.count(Reason.UNPAUSED) == 1
+        assert stage.condition.readiness().checks["stream"] == "ok"
+
+
+async def test_a_bad_line_is_counted_and_leads_to_a_gap_and_a_sweep(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    container = engine.add("web", labels=WATCHED)
+    async with on_stage(tmp_path, engine) as stage:
+        await _running(stage)
+        engine.exit(container, 3, told=False)
+        engine.send_bad_line()
+        row = await stage.row(lambda row: row.draft.to_phase is Phase.FAILED)
+        assert row.draft.source is Source.INFERRED
+        await stage.until(lambda: stage.condition.readiness().open_gaps == 0)
+        await stage.settle()
+        [gap] = await stage.gaps()
+        assert gap.cause == "bad line"
+
+
+async def test_a_broken_stream_makes_not_ready_until_it_is_open_again(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    async with on_stage(tmp_path, engine) as stage:
+        engine.down = GONE
+        engine.cut()
+        await stage.until(lambda: not stage.condition.readiness().ready)
+        assert not stage.condition.readiness().reachable
+        assert stage.condition.readiness().checks["stream"] != "ok"
+        engine.down = None
+        await stage.ready()
+
+
+async def test_an_engine_that_is_not_there_at_the_start_is_waited_for(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    engine.down = GONE
+    engine.add("web", labels=WATCHED)
+    async with on_stage(tmp_path, engine, ready=False) as stage:
+        await stage.clock.advance(60)
+        assert not stage.condition.readiness().ready
+        assert len(stage.log.of("engine trouble")) == 1
+        engine.down = None
+        await stage.ready()
+        await _running(stage)
+
+
+async def test_a_socket_that_refuses_for_too_long_ends_the_program_with_4(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    engine.down = GONE
+    settings = plain_settings(exit_when_engine_lost_s="120")
+    async with on_stage(tmp_path, engine, ready=False, settings=settings) as stage:
+        await stage.clock.advance(119)
+        assert not stage.ended.is_set()
+        await stage.until(stage.ended.is_set, step_s=5)
+        assert stage.exit_code == 4
+
+
+async def test_time_outs_alone_never_end_the_program(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    engine.down = EngineUnavailable("no answer within 10 s")
+    settings = plain_settings(exit_when_engine_lost_s="120")
+    async with on_stage(tmp_path, engine, ready=False, settings=settings) as stage:
+        await stage.clock.advance(600)
+        assert not stage.ended.is_set()
+
+
+async def test_another_engine_is_neither_read_nor_touched_until_it_is_accepted(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    engine.add("web", labels=WATCHED)
+    async with on_stage(tmp_path, engine) as stage:
+        await _running(stage)
+        await stage.create("job")
+        await stage.row(lambda row: row.draft.session == "job" and row.draft.to_phase is Phase.RUNNING)
+    before = len(engine.sent)
+    engine.info = replace(engine.info, id=EngineId("engine-2"))
+    engine.containers.clear()
+    engine.asked.clear()
+    async with on_stage(tmp_path, engine, ready=False) as stage:
+        await stage.clock.advance(300)
+        assert not stage.condition.readiness().ready
+        assert "engine-2" in stage.condition.readiness().checks["engine"]
+        assert set(engine.asked) == {"connect"}
+        assert len(engine.sent) == before
+        assert (await stage.session("web")).phase is Phase.RUNNING
+        assert (await stage.requests.accept_engine()).accepted
+        await stage.ready()
+        assert (await stage.ledger.meta()).engine_id == "engine-2"
+
+
+async def test_a_full_inbox_blocks_no_reader_and_is_a_gap(tmp_path: Path) -> None:
+    clock = ManualClock()
+    inbox = Inbox(size=1)
+    condition = ControllerCondition(clock)
+    gaps = Gaps(clock=clock, inbox=inbox, condition=condition)
+    assert inbox.offer(_envelope(clock))
+    assert not inbox.offer(_envelope(clock))
+    first = gaps.open("overflow")
+    assert gaps.open("overflow") is first
+    assert gaps.uncommitted() == [first]
+    assert len(await inbox.take()) == 1
+    inbox.end()
+
+
+async def test_an_ending_inbox_refuses_whoever_waits() -> None:
+    inbox = Inbox()
+    async with anyio.create_task_group() as group:
+        answers = []
+
+        async def ask() -> None:
+            slot = Slot()
+            answers.append(await inbox.ask(Note(slot=slot), slot))
+
+        group.start_soon(ask)
+        await turns()
+        inbox.end()
+    assert [answer.accepted for answer in answers] == [False]
+
+
+def test_a_replay_is_held_back_until_it_is_known_what_it_is_worth() -> None:
+    old, new = _event(at=100), _event(at=101)
+    seen = SeenEvents([old.key], newest=old.at)
+    replay = Replay(seen, opened_at=Instant(500), proven=False)
+    assert replay.take(new) == []
+    assert [line.continuous for line in replay.take(old)] == [True, True]
+    unproven = Replay(seen, opened_at=Instant(500), proven=False)
+    assert unproven.take(new) == []
+    [line] = unproven.settle()
+    assert (line.replayed, line.continuous) == (True, False)
+    live = unproven.take(_event(at=102))
+    assert (live[0].replayed, live[0].continuous) == (False, True)
+
+
+def test_keys_that_the_ledger_has_forgotten_do_not_make_an_old_event_new() -> None:
+    event = _event(at=100)
+    assert event in SeenEvents([], newest=event.at)
+    assert _event(at=101) not in SeenEvents([], newest=event.at)
+
+
+def test_keys_are_kept_for_ten_minutes_before_the_newest_event() -> None:
+    first, last = _event(at=0), _event(at=after(Instant(0), 700))
+    seen = SeenEvents([], newest=None)
+    seen.add(first)
+    seen.add(last)
+    assert first not in seen
+    assert last in seen
+
+
+def _event(*, at: int) -> EngineEvent:
+    return EngineEvent(container=ContainerId("c"), action=EventAction.DIE, at=Instant(at))
+
+
+def _envelope(clock: Clock) -> Envelope:
+    return Envelope(observation=EngineLost(observed_at=clock.now()))
