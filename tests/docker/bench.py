@@ -174,14 +174,9 @@ class Bench:
         run = ("run", "-d", "--name", name, *labels, *options, BUSYBOX_IMAGE, command, *arguments)
         self.engine.cli(*run, check=check)
 
-    def watch_created(self, name: str, script: str, *options: str) -> None:
-        """The same, only created."""
-        labels = ("--label", "agentd.watch=true", "--label", f"agentd.session={name}")
-        self.engine.cli("create", "--name", name, *labels, *options, BUSYBOX_IMAGE, "/bin/sh", "-c", script)
-
-    def create(self, name: str, script: str, *, image: str = BUSYBOX_IMAGE, check: bool = True) -> None:
+    def create(self, name: str, script: str, *options: str, image: str = BUSYBOX_IMAGE, check: bool = True) -> None:
         """A session of ours."""
-        self.agentdctl("create", name, "--image", image, "--", "/bin/sh", "-c", script, check=check)
+        self.agentdctl("create", name, "--image", image, *options, "--", "/bin/sh", "-c", script, check=check)
 
     def kill_on_host(self, name: str) -> None:
         """`kill -9` from outside the engine."""

@@ -36,6 +36,8 @@ class Cause:
     right: frozenset[Verdict]
     sentence: str = ""
     """Words that the evidence must hold besides."""
+    disrupts: bool = False
+    """It stops the engine or the controller, so that nothing else can go on beside it."""
 
     def judge(self, told: Told | None) -> str:
         """Right, wrong or unknown."""
@@ -101,12 +103,15 @@ def _fails_to_start(*options: str, command: str = "/bin/true") -> Callable[[Benc
 
 
 def _mount_vanished(bench: Bench, names: list[str]) -> None:
-    for name in names:
+    # Ours: an engine that is asked by somebody else keeps no trace of this refusal, so that nobody can know of it.
+    def refused(name: str) -> None:
         source = bench.engine.folder / f"mount-{name}"
         source.mkdir()
-        bench.watch_created(name, LOOP, "--mount", f"type=bind,source={source},target=/x")
+        bench.create(name, LOOP, "--no-start", "--mount", f"{source}:/x")
         source.rmdir()
-    _each(names, lambda name: bench.engine.cli("start", name, check=False))
+        bench.agentdctl("start", name, check=False)
+
+    _each(names, refused)
 
 
 def _port_taken(bench: Bench, names: list[str]) -> None:
@@ -183,8 +188,8 @@ CAUSES: Final = (
     Cause(name="docker kill", produce=_then(LOOP, ("kill",)), right=frozenset({Verdict.KILLED_EXTERNALLY})),
     Cause(name="docker rm -f", produce=_then(LOOP, ("rm", "-f")), right=frozenset({Verdict.REMOVED_EXTERNALLY})),
     Cause(name="--rm, watched", produce=_runs("sleep 1; exit 3", "--rm"), right=frozenset({Verdict.ERROR_EXIT})),
-    Cause(name="--rm, unwatched", produce=_unseen("--rm"), right=frozenset({Verdict.AUTO_REMOVED})),
-    Cause(name="removed, unwatched", produce=_unseen(), right=frozenset({Verdict.UNKNOWN})),
+    Cause(name="--rm, unwatched", produce=_unseen("--rm"), right=frozenset({Verdict.AUTO_REMOVED}), disrupts=True),
+    Cause(name="removed, unwatched", produce=_unseen(), right=frozenset({Verdict.UNKNOWN}), disrupts=True),
     Cause(
         name="no such command",
         produce=_fails_to_start(command="/bin/nope"),
@@ -193,6 +198,11 @@ CAUSES: Final = (
     Cause(
         name="no permission",
         produce=_fails_to_start(command="/etc/passwd"),
+        right=frozenset({Verdict.START_FAILED}),
+    ),
+    Cause(
+        name="mount onto a file",
+        produce=_fails_to_start("--volume", "/tmp:/etc/passwd"),
         right=frozenset({Verdict.START_FAILED}),
     ),
     Cause(name="missing mount", produce=_mount_vanished, right=frozenset({Verdict.START_FAILED})),
@@ -210,8 +220,15 @@ CAUSES: Final = (
         right=frozenset({Verdict.SIGKILL_UNEXPLAINED}),
         sentence=SIGKILL_UNEXPLAINED,
     ),
-    Cause(name="engine stopped", produce=_engine_goes(kill=False), right=frozenset({Verdict.ENGINE_STOPPED})),
-    Cause(name="engine crashed", produce=_engine_goes(kill=True), right=frozenset({Verdict.ENGINE_STOPPED})),
+    Cause(
+        name="engine stopped",
+        produce=_engine_goes(kill=False),
+        right=frozenset({Verdict.ENGINE_STOPPED}),
+        disrupts=True,
+    ),
+    Cause(
+        name="engine crashed", produce=_engine_goes(kill=True), right=frozenset({Verdict.ENGINE_STOPPED}), disrupts=True
+    ),
 )
 
 
