@@ -54,6 +54,9 @@ async def plan(connection: aiosqlite.Connection, batch: Batch, *, before: Instan
     newest: dict[SessionId, dict[int, Instant]] = {}
     for session_id, attempt, committed_at in await connection.execute_fetchall(_NEWEST):
         newest.setdefault(session_id, {})[attempt] = committed_at
+    for draft in (row for decision in batch.decisions for row in decision.rows):
+        if draft.session_id is not None:
+            newest.setdefault(draft.session_id, {})[draft.attempt] = now
     busy = {session_id for (session_id,) in await connection.execute_fetchall(_BUSY)}
     busy |= {session.id for session in batch.sessions}
     return _forgotten([sessions[key] for key in sorted(sessions)], newest, busy, before=before, now=now)

@@ -191,3 +191,10 @@ async def test_no_more_than_a_bounded_number_goes_at_once_and_the_rest_goes_next
     assert await attempts_in_journal(ledger) == [3, 4, 5]
     await ledger.commit(Batch(prune_before=clock.now()))
     assert await attempts_in_journal(ledger) == [5]
+
+
+async def test_an_old_attempt_that_the_same_batch_completes_is_kept(ledger: SqliteLedger, clock: ManualClock) -> None:
+    alpha = await run_attempts(ledger, clock, count=3)
+    late = draft(alpha, number=1, message="late")
+    await ledger.commit(Batch(decisions=[decision(late)], prune_before=clock.now()))
+    assert await attempts_in_journal(ledger) == [1, 3]
