@@ -22,8 +22,8 @@ LOOP: Final = "while :; do sleep 0.1; done"
 OBEYS: Final = f"trap 'exit 0' TERM; {LOOP}"
 IGNORES: Final = f"trap '' TERM; {LOOP}"
 EATS: Final = "dd if=/dev/zero of=/dev/null bs=64M count=1"
-"""It takes 64 MiB at once, and the kernel ends it. Not in the first moments of a container, when its engine does not yet
-watch for it: then neither flag nor event tells."""
+"""It takes 64 MiB at once, and the kernel ends it. Not in the first moments of a container, when its engine does not
+yet watch for it: then neither flag nor event tells."""
 SMALL: Final = ("--memory", "16m", "--memory-swap", "16m")
 
 
