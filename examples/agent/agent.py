@@ -1,6 +1,7 @@
 """The smallest agent: works in rounds, says so, leaves when asked, and can tell a probe that it is alive.
 
-Replace `work` with what your agent does. Standard library only.
+Replace `work` with what your agent does. Standard library only. An agent that holds a connection to the controller
+finds the address in AGENTD_WS_URL and the bearer token for it in AGENTD_SESSION_TOKEN.
 """
 
 import os
