@@ -17,6 +17,7 @@ from controller.model.observation import Observation
 INBOX_SIZE: Final = 4096
 BATCH_SIZE: Final = 100
 """Observations that one transaction may hold."""
+_CLOSED: Final = (anyio.ClosedResourceError, anyio.BrokenResourceError)
 _ENDING: Final = Answer(accepted=False, message="the controller is stopping")
 
 
@@ -78,7 +79,7 @@ class Inbox:
         """Put it in if there is room just now; never waits."""
         try:
             self._send.send_nowait(item)
-        except (anyio.WouldBlock, anyio.ClosedResourceError):
+        except (anyio.WouldBlock, *_CLOSED):
             return False
         return True
 
@@ -94,7 +95,7 @@ class Inbox:
         try:
             await self.put(item)
             return await slot.wait()
-        except anyio.ClosedResourceError:
+        except _CLOSED:
             return _ENDING
         finally:
             self._open_slots.pop(id(slot), None)

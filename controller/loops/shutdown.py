@@ -13,13 +13,15 @@ from controller.loops.inbox import Envelope, Inbox, Note, Slot
 from controller.loops.log import Log
 from controller.loops.publish import Publish
 from controller.loops.roster import Roster
+from controller.loops.waiting import sleep_until
 from controller.model.instant import Instant, after
 from controller.model.observation import ControllerStopping
 from controller.model.phase import Phase
 from controller.model.session import Origin, Session
 
-LAST_COMMIT_S: Final = 5.0
-"""Of the time-out, kept for the kill and for the last commit."""
+KILL_AND_COMMIT_S: Final = 5.0
+"""Of the time-out, kept from the graces for the kills and for what follows from them."""
+LAST_COMMIT_S: Final = 1.0
 _OURS: Final = (Origin.REQUESTED, Origin.ADOPTED)
 
 
@@ -55,14 +57,14 @@ class Shutdown:
         async with anyio.create_task_group() as group:
             group.start_soon(_cancel_when, hurried, group.cancel_scope)
             group.start_soon(self._cancel_at, deadline, group.cancel_scope)
-            await self._stop(until=after(deadline, -min(LAST_COMMIT_S, self._timeout_s / 2)))
+            await self._stop(until=after(deadline, -min(LAST_COMMIT_S, self._timeout_s / 10)))
             group.cancel_scope.cancel()
 
     async def _stop(self, *, until: Instant) -> None:
         slot = Slot()
         stopping = ControllerStopping(
             leave_running=self._leave_running,
-            grace_s=max(0.0, self._timeout_s - max(LAST_COMMIT_S, self._timeout_s / 2)),
+            grace_s=max(self._timeout_s - KILL_AND_COMMIT_S, self._timeout_s / 2),
             observed_at=self._clock.now(),
         )
         await self._inbox.ask(Envelope(observation=stopping, slot=slot), slot)
@@ -79,8 +81,7 @@ class Shutdown:
         return bool(session.open_actions) or session.phase.is_live or session.phase is Phase.STARTING
 
     async def _cancel_at(self, deadline: Instant, scope: anyio.CancelScope) -> None:
-        while self._clock.now() < deadline:
-            await self._clock.sleep(min(1.0, self._timeout_s))
+        await sleep_until(self._clock, deadline)
         self._log.warning("the time for stopping is over; the rest is left to the next start")
         scope.cancel()
 

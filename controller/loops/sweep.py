@@ -15,6 +15,7 @@ from controller.core.rules import Rules
 from controller.errors import ControllerError, EngineError, EngineUnavailable
 from controller.interfaces import EngineReader, SweepReport
 from controller.loops.condition import SWEEP_TIMEOUT_S
+from controller.loops.inbox import Note, Slot
 from controller.loops.look import Look, LookBatch
 from controller.loops.plan import Planner
 from controller.loops.roster import Roster
@@ -26,6 +27,7 @@ from controller.model.instant import Instant, after
 from controller.model.journal import Gap
 from controller.model.observation import LookCause
 from controller.model.phase import Phase
+from controller.model.session import Session
 
 LIST_LIMIT_S: Final = 30.0
 LISTS_PER_BRAKE: Final = 3
@@ -69,6 +71,7 @@ class Sweep:
         self._rng = around.rng
         self._condition = condition = around.condition
         self._gaps = around.gaps
+        self._inbox = around.inbox
         self._engine = engine
         self._roster = roster
         self._look = look
@@ -105,7 +108,9 @@ class Sweep:
         """Sweep for ever. Waits for the first `want`, which comes when the first stream is open."""
         try:
             while True:
-                await self._bell.wait(clock=self._clock, until=self._next_at)
+                # Without the engine nothing can be swept, however much is owed: the bell rings when it is back.
+                until = self._next_at if self._condition.accepted else None
+                await self._bell.wait(clock=self._clock, until=until)
                 while self._orders:
                     await self._serve(self._orders[0])
                     self._orders.popleft()
@@ -189,6 +194,7 @@ class Sweep:
         *,
         remove_orphans: bool,
     ) -> None:
+        before = dict(self._roster.sessions)
         batch = LookBatch()
         looked_at: dict[str, None] = {}
         for finding in findings:
@@ -203,8 +209,12 @@ class Sweep:
                     wish = LookWish(container=session.container_id, cause=LookCause.SWEEP, tail=True)
                     self._look.ask(wish, in_gap=True, batch=batch)
         if await batch.wait(clock=self._clock, until=after(self._clock.now(), SWEEP_TIMEOUT_S)):
+            # What the looks showed is in the inbox before this, so it is committed by the answer.
+            slot = Slot()
+            await self._inbox.ask(Note(slot=slot), slot)
+            moved = sum(1 for one in before.values() if _has_moved(one, self._roster.sessions.get(one.id)))
             for gap in gaps:
-                self._gaps.close(gap, found=_phrase(findings))
+                self._gaps.close(gap, found=_phrase(findings, moved=moved))
         elif gaps:
             raise EngineUnavailable("not all looks after a gap could be had")
 
@@ -212,6 +222,16 @@ class Sweep:
         return remove_orphans or (self._rules.orphan_policy != "report" and self._rules.may_manage)
 
 
-def _phrase(findings: Sequence[Finding]) -> str:
+def _has_moved(before: Session, now: Session | None) -> bool:
+    """Whether what was looked at had another story than the one that was known."""
+    if now is None:
+        return False
+    return (before.phase, before.attempt_count, before.removed_at) != (now.phase, now.attempt_count, now.removed_at)
+
+
+def _phrase(findings: Sequence[Finding], *, moved: int) -> str:
     counts = Counter(finding.kind for finding in findings if finding.wants_look)
-    return ", ".join(f"{counts[kind]} {kind}" for kind in FindingKind if counts[kind]) or "nothing"
+    parts = [f"{counts[kind]} {kind}" for kind in FindingKind if counts[kind]]
+    if moved:
+        parts.append(f"{moved} that had moved on unseen")
+    return ", ".join(parts) or "nothing"
