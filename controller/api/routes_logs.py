@@ -46,7 +46,7 @@ async def show_logs(edge: Edge, request: web.Request) -> web.StreamResponse:
     found = await engine_lines(edge, session, attempt, query)
     if found.source != "engine":
         found = await kept_lines(edge, session, query, found.absent)
-    body = "".join(f"{line}\n" for line in found.lines).encode("utf-8", "replace")
+    body = b"".join(_bytes_of(line) for line in found.lines)
     return web.Response(body=body, headers=_headers(found))
 
 
@@ -113,10 +113,15 @@ async def _follow(edge: Edge, request: web.Request, container: ContainerId, tail
 async def _copy(lines: AsyncIterator[str], response: web.StreamResponse) -> None:
     try:
         async for line in lines:
-            await response.write(f"{line.rstrip(chr(10))}\n".encode("utf-8", "replace"))
+            await response.write(_bytes_of(line))
     except (ContainerGone, EngineUnavailable):
         # The status has been sent long since: the stream just ends, as it does when the container ends.
         return
+
+
+def _bytes_of(line: str) -> bytes:
+    # One line stays one line, whatever stands in it.
+    return line.removesuffix("\n").replace("\n", "\\n").encode("utf-8", "replace") + b"\n"
 
 
 def _headers(found: Lines) -> dict[str, str]:

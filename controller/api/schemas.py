@@ -6,6 +6,7 @@ An unknown field is refused, never ignored. The OpenAPI document is made from th
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic.config import JsonDict
 
 from controller.model.phase import Phase
 from controller.model.spec import (
@@ -20,6 +21,8 @@ from controller.model.spec import (
 
 SESSION_NAME: Final = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 NAME_RULE: Final = "a session name is 1 to 63 of a-z 0-9 _ . - and begins with a letter or digit"
+SEQ_MAX: Final = 2**62
+_DIGITS_MAX: Final = 19
 YEAR_S: Final = 31_536_000.0
 MEMORY_MIN_BYTES: Final = 6 * 1024**2
 """Docker's own lower limit."""
@@ -35,6 +38,28 @@ MountSource = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9/][^\x00-\x1
 """A folder of the engine's host, or the name of a volume."""
 VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,255}$")]
 Seconds = Annotated[float, Field(gt=0, le=10 * YEAR_S, allow_inf_nan=False)]
+
+
+def _from_digits(value: object) -> object:
+    if isinstance(value, str):
+        if not value.isascii() or not value.isdecimal() or len(value) > _DIGITS_MAX:
+            raise ValueError("use a whole number")
+        return int(value)
+    return value
+
+
+def _from_whole_float(value: object) -> object:
+    # JSON knows one kind of number: 3.0 is as whole as 3.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_DIGITS: Final = BeforeValidator(_from_digits)
+_WHOLE: Final = BeforeValidator(_from_whole_float)
+_ONLY_SUCH: Final[JsonDict] = {"additionalProperties": False}
+_ONLY_SUCH_AND_NOT_OURS: Final[JsonDict] = {
+    "additionalProperties": False,
+    "propertyNames": {"not": {"pattern": r"^agentd(\.|$)"}},
+}
 
 
 def _not_ours(labels: dict[str, str]) -> dict[str, str]:
@@ -62,7 +87,7 @@ class RestartBody(Body):
     """When an attempt that ended is followed by another. Lengths in seconds."""
 
     mode: RestartMode = RestartMode.NO
-    max_attempts: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    max_attempts: Annotated[int, Field(ge=1, le=10_000), _WHOLE] | None = None
     window_s: Seconds = 3600.0
     slow_retry_s: Seconds | None = None
     unhealthy_restart_s: Seconds | None = None
@@ -77,10 +102,12 @@ class SpecBody(Body):
 
     image: Filled
     command: list[Text] = Field(default_factory=list, max_length=1024)
-    env: dict[VariableName, Text] = Field(default_factory=dict, max_length=1024)
+    env: dict[VariableName, Text] = Field(default_factory=dict, max_length=1024, json_schema_extra=_ONLY_SUCH)
     env_from: list[VariableName] = Field(default_factory=list, max_length=1024)
-    labels: Annotated[dict[Filled, Text], AfterValidator(_not_ours)] = Field(default_factory=dict, max_length=1024)
-    memory_bytes: Annotated[int, Field(ge=MEMORY_MIN_BYTES, le=2**50)] = DEFAULT_MEMORY_BYTES
+    labels: Annotated[dict[Filled, Text], AfterValidator(_not_ours)] = Field(
+        default_factory=dict, max_length=1024, json_schema_extra=_ONLY_SUCH_AND_NOT_OURS
+    )
+    memory_bytes: Annotated[int, Field(ge=MEMORY_MIN_BYTES, le=2**50), _WHOLE] = DEFAULT_MEMORY_BYTES
     cpus: Annotated[float, Field(ge=0.01, le=1024, allow_inf_nan=False)] = DEFAULT_CPUS
     mounts: list[MountBody] = Field(default_factory=list, max_length=256)
     workdir: HostPath | None = None
@@ -125,18 +152,9 @@ class AdoptBody(Body):
     container: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$")]
 
 
-def _whole(value: object) -> object:
-    if isinstance(value, str):
-        if not value.isascii() or not value.isdecimal() or len(value) > 18:
-            raise ValueError("use a whole number")
-        return int(value)
-    return value
-
-
 Switch = Annotated[
     bool, BeforeValidator(lambda value: {"true": True, "1": True, "false": False, "0": False}.get(value))
 ]
-Whole = Annotated[int, BeforeValidator(_whole)]
 Wait = Annotated[float, Field(ge=0.1, le=3600, allow_inf_nan=False)]
 
 
@@ -155,7 +173,7 @@ class SessionsQuery(Query):
 
     all: Switch = False
     phase: Phase | None = None
-    limit: Annotated[Whole, Field(ge=1, le=1000)] = 500
+    limit: Annotated[int, Field(ge=1, le=1000), _DIGITS] = 500
     after: Annotated[str, StringConstraints(max_length=200)] = ""
 
 
@@ -175,8 +193,8 @@ class RemoveQuery(VerbQuery):
 class PageQuery(Query):
     """Rows after a `seq`."""
 
-    after: Annotated[Whole, Field(ge=0, le=2**62)] = 0
-    limit: Annotated[Whole, Field(ge=1, le=1000)] = 100
+    after: Annotated[int, Field(ge=0, le=SEQ_MAX), _DIGITS] = 0
+    limit: Annotated[int, Field(ge=1, le=1000), _DIGITS] = 100
 
 
 class JournalQuery(PageQuery):
@@ -188,15 +206,15 @@ class JournalQuery(PageQuery):
 class EventsQuery(Query):
     """Where the stream begins: after that `seq`, else with the next row; `Last-Event-ID` comes first."""
 
-    after: Annotated[Whole, Field(ge=0, le=2**62)] | None = None
+    after: Annotated[int, Field(ge=0, le=SEQ_MAX), _DIGITS] | None = None
 
 
 class LogsQuery(Query):
     """Which lines of which attempt."""
 
-    tail: Annotated[Whole, Field(ge=0, le=10_000)] = 100
+    tail: Annotated[int, Field(ge=0, le=10_000), _DIGITS] = 100
     follow: Switch = False
-    attempt: Annotated[Whole, Field(ge=1, le=2**31)] | None = None
+    attempt: Annotated[int, Field(ge=1, le=2**31), _DIGITS] | None = None
 
 
 class SweepQuery(Query):

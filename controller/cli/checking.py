@@ -44,7 +44,7 @@ def settings(call: Invocation) -> int:
         for name, value, source in rows:
             call.say(json.dumps({"variable": name, "value": value, "source": source}))
     else:
-        for line in table(("VARIABLE", "VALUE", "FROM"), rows):
+        for line in table(("VARIABLE", "VALUE", "FROM"), rows, limit=_TEXT_MAX_CHARS):
             call.say(line)
     return ExitCode.DONE
 

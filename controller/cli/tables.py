@@ -13,9 +13,9 @@ TEXT_MAX_CHARS: Final = 300
 _COLOURS: Final = {"running": "32", "failed": "31", "backoff": "33", "stopping": "33", "starting": "36"}
 
 
-def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table whose columns are as wide as what they hold."""
-    cleaned = [[clean(cell, CELL_MAX_CHARS) for cell in row] for row in rows]
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, limit: int = CELL_MAX_CHARS) -> list[str]:
+    """Lines of a table whose columns are as wide as what they hold, and no cell longer than `limit`."""
+    cleaned = [[clean(cell, limit) for cell in row] for row in rows]
     widths = [max(_width(cell) for cell in column) for column in zip(titles, *cleaned, strict=True)]
     return [_line(row, widths) for row in (titles, *cleaned)]
 

@@ -199,8 +199,10 @@ async def test_readiness_is_told_check_by_check(site: Site, world: World) -> Non
 
 
 async def test_a_sweep_tells_its_plan_and_could_not_ask_is_a_503(site: Site, world: World) -> None:
-    line = {"container": ContainerId("c" * 64), "name": "x", "action": "none", "reason": "younger than the grace"}
-    world.lines = (PlanLine(finding="spared", **line), PlanLine(finding="missing", **line))
+    world.lines = tuple(
+        PlanLine(container=ContainerId("c" * 64), name="x", finding=finding, action="none", reason="too young")
+        for finding in ("spared", "missing")
+    )
     async with site.client.post("/v1/reconcile?dry_run=true") as answer:
         report = await answer.json()
     assert (report["dry_run"], len(report["lines"])) == (True, 2)

@@ -119,6 +119,8 @@ class World:
     """Whether what is accepted comes true at once."""
     refusal: str = ""
     """When set, every verb is refused with it."""
+    failure: str = ""
+    """When set, no start succeeds, and the engine says this."""
     lines: Sequence[PlanLine] = ()
     crash: bool = False
     submitted: list[Observation] = field(default_factory=list)
@@ -183,6 +185,8 @@ class World:
                 await self.commit(replace(session, reason=Reason.RENEWED))
 
     async def run(self, session: Session) -> Session:
+        if self.failure:
+            return await self.fail(session, Reason.START_FAILED, self.failure)
         number = session.attempt_count + 1
         facts = ContainerFacts(id=container_of(session.name), name=f"agentd-{session.name}", image="demo")
         now = self.clock.now()
