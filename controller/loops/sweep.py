@@ -5,7 +5,7 @@ phase, and a list that could not be had changes nothing at all.
 """
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Never
 
 import anyio
@@ -23,6 +23,7 @@ from controller.loops.surroundings import Surroundings
 from controller.loops.waiting import Bell, within
 from controller.model.container import ListedContainer
 from controller.model.decision import LookWish
+from controller.model.ids import ContainerId
 from controller.model.instant import Instant, after
 from controller.model.journal import Gap
 from controller.model.observation import LookCause
@@ -37,6 +38,7 @@ JITTER: Final = 0.1
 RETRY_FIRST_S: Final = 1.0
 RETRY_MAX_S: Final = 30.0
 ORDERS_MAX: Final = 32
+_OF_SESSIONS: Final = (FindingKind.MISSING, FindingKind.MISMATCH)
 
 
 class SweepRefused(ControllerError):
@@ -81,13 +83,15 @@ class Sweep:
         self._orders: deque[_Order] = deque()
         self._bell = Bell()
         self._wants_count = 0
+        self._reconnected = False
         self._failures = 0
         self._next_at: Instant | None = None
         condition.wake_on_acceptance(self._bell)
 
-    def want(self) -> None:
+    def want(self, *, reconnected: bool = False) -> None:
         """One sweep soon, whatever the timer says. Never waits."""
         self._wants_count += 1
+        self._reconnected = self._reconnected or reconnected
         self._next_at = self._clock.now()
         self._condition.sweep_owed()
         self._bell.ring()
@@ -195,28 +199,48 @@ class Sweep:
         remove_orphans: bool,
     ) -> None:
         before = dict(self._roster.sessions)
-        batch = LookBatch()
-        looked_at: dict[str, None] = {}
-        for finding in findings:
-            if finding.wants_look and (finding.kind is not FindingKind.ORPHAN or self._may_clean(remove_orphans)):
-                wish = LookWish(container=finding.container, cause=LookCause.SWEEP, tail=True)
-                self._look.ask(wish, in_gap=bool(gaps), remove_orphan=remove_orphans, batch=batch)
-                looked_at[finding.container] = None
-        if gaps:
-            for session in self._roster.sessions.values():
-                live = session.removed_at is None and session.phase not in (Phase.STOPPED, Phase.FAILED)
-                if live and session.container_id is not None and session.container_id not in looked_at:
-                    wish = LookWish(container=session.container_id, cause=LookCause.SWEEP, tail=True)
-                    self._look.ask(wish, in_gap=True, batch=batch)
-        if await batch.wait(clock=self._clock, until=after(self._clock.now(), SWEEP_TIMEOUT_S)):
+        reconnected, self._reconnected = self._reconnected, False
+        wanted = [one for one in findings if one.wants_look and self._may_follow(one, remove_orphans=remove_orphans)]
+        known = {one.container: None for one in wanted if one.kind in _OF_SESSIONS}
+        known |= dict.fromkeys(self._unlisted_changes(in_gap=bool(gaps), reconnected=reconnected))
+        until = after(self._clock.now(), SWEEP_TIMEOUT_S)
+        # First what the ledger knows: a container that is recreated meets its session only once the old one is over.
+        complete = await self._look_at(known, in_gap=bool(gaps), until=until)
+        unknown = [one.container for one in wanted if one.container not in known]
+        complete &= await self._look_at(unknown, in_gap=bool(gaps), remove_orphans=remove_orphans, until=until)
+        if complete:
             # What the looks showed is in the inbox before this, so it is committed by the answer.
             slot = Slot()
             await self._inbox.ask(Note(slot=slot), slot)
             moved = sum(1 for one in before.values() if _has_moved(one, self._roster.sessions.get(one.id)))
             for gap in gaps:
                 self._gaps.close(gap, found=_phrase(findings, moved=moved))
-        elif gaps:
+            return
+        self._reconnected = self._reconnected or reconnected
+        if gaps:
             raise EngineUnavailable("not all looks after a gap could be had")
+
+    async def _look_at(
+        self, containers: Iterable[ContainerId], *, in_gap: bool, until: Instant, remove_orphans: bool = False
+    ) -> bool:
+        """Whether every one of them gave an answer in time."""
+        batch = LookBatch()
+        for container in containers:
+            wish = LookWish(container=container, cause=LookCause.SWEEP, tail=True)
+            self._look.ask(wish, in_gap=in_gap, remove_orphan=remove_orphans, batch=batch)
+        return await batch.wait(clock=self._clock, until=until)
+
+    def _unlisted_changes(self, *, in_gap: bool, reconnected: bool) -> Iterator[ContainerId]:
+        """Containers with a change that no list shows: a bounce in a gap; a start that failed, which has no event."""
+        for session in self._roster.sessions.values():
+            if session.removed_at is not None or session.container_id is None:
+                continue
+            bounced = in_gap and session.phase not in (Phase.STOPPED, Phase.FAILED)
+            if bounced or (reconnected and session.phase is Phase.PENDING):
+                yield session.container_id
+
+    def _may_follow(self, finding: Finding, *, remove_orphans: bool) -> bool:
+        return finding.kind is not FindingKind.ORPHAN or self._may_clean(remove_orphans)
 
     def _may_clean(self, remove_orphans: bool) -> bool:  # noqa: FBT001 - the one thing that it depends on
         return remove_orphans or (self._rules.orphan_policy != "report" and self._rules.may_manage)

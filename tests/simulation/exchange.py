@@ -37,6 +37,9 @@ class Request:
     fault: Fault
     acted_at: float | None = None
     """When the engine did it; None when it never got that far."""
+    action: str = ""
+    """The action in the ledger that it belongs to, and why it was decided: filled in by the oracle."""
+    reason: str = ""
 
 
 @dataclass(kw_only=True)
@@ -50,8 +53,10 @@ class Wire:
     latency_s: float = 0.002
     requests: list[Request] = field(default_factory=list)
     """Those that change the engine, oldest first."""
-    before_request: Callable[[str], None] = lambda kind: None
-    after_effect: Callable[[str], None] = lambda kind: None
+    before_request: "Callable[[Request], None]" = lambda request: None
+    """Called before anything is sent: for the oracle, and to kill the controller at this boundary."""
+    after_effect: "Callable[[Request], None]" = lambda request: None
+    """Called once the engine has acted, before its answer sets out."""
 
     def wait(self) -> float:
         """Seconds for one way."""
@@ -112,7 +117,7 @@ class Exchange:
     def _reply(self, reply: object) -> None:
         """The engine has acted; its answer sets out."""
         fault = self._request.fault
-        self._wire.after_effect(self._request.kind)
+        self._wire.after_effect(self._request)
         if fault is Fault.PARTIAL and isinstance(reply, list):
             reply = [row for row in reply if self._wire.rng.random() < 0.5]
         if fault is Fault.LOST_REPLY:
@@ -155,14 +160,14 @@ async def call(wire: Wire, kind: str, effect: Effect, *, limit_s: float, target:
     assert isinstance(loop, SimulatedLoop)
     if loop.dead:
         raise EngineUnavailable("this process is dead", request_sent=False)
-    wire.before_request(kind)
+    fault = wire.menu.of_call(kind)
+    request = Request(at=wire.daemon.timeline.now, life=life, kind=kind, container=target, fault=fault)
+    wire.before_request(request)
     if loop.crashing:
         await anyio.lowlevel.checkpoint()
-    fault = wire.menu.of_call(kind)
     if fault is Fault.REFUSED or not wire.daemon.up or wire.daemon.stopping:
         await anyio.sleep(wire.wait())
         raise EngineUnavailable("connection refused", request_sent=False)
-    request = Request(at=wire.daemon.timeline.now, life=life, kind=kind, container=target, fault=fault)
     if kind in CHANGES:
         wire.requests.append(request)
     return await Exchange(wire, request, effect, limit_s=limit_s).answer()

@@ -21,7 +21,8 @@ from anyio._backends import _asyncio as anyio_backend
 from tests.simulation.timeline import Timeline
 
 T = TypeVar("T")
-STEP_BUDGET: Final = 3_000_000
+STEPS_AT_ONCE_MAX: Final = 100_000
+"""Steps without any time passing: more is a loop without an end."""
 _PURGE_ABOVE: Final = 200
 
 
@@ -88,6 +89,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.rng = random.Random(seed)
         self.reorder = reorder
         self.steps = 0
+        self._then, self._steps_then = timeline.now, 0
         self.crash_at: int | None = None
         """The number of the step before which the process is killed."""
         self.step_hook: Callable[[int], None] | None = None
@@ -135,6 +137,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         if self.crashing:
             raise Crash
         now = self.timeline.now
+        if now > self._then:
+            self._then, self._steps_then = now, self.steps
         while (timer := self._next_timer()) is not None and timer <= now:
             due = heapq.heappop(self._scheduled)
             due._scheduled = False  # type: ignore[attr-defined]
@@ -150,8 +154,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                 self.step_hook(self.steps)
             if self.crashing or self.steps == self.crash_at:
                 raise Crash
-            if self.steps > STEP_BUDGET:
-                raise Stalled(f"livelock at {now:.3f} s: {STEP_BUDGET} steps spent")
+            if self.steps - self._steps_then > STEPS_AT_ONCE_MAX:
+                raise Stalled(f"livelock at {now:.3f} s: {_what_runs(handle)}")
             handle._run()
         if self.crashing:
             raise Crash
@@ -229,6 +233,19 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
 def _is_task_step(handle: asyncio.Handle) -> bool:
     return isinstance(getattr(handle._callback, "__self__", None), asyncio.Task)  # type: ignore[attr-defined]
+
+
+def _what_runs(handle: asyncio.Handle) -> str:
+    """The task of a step and the lines it is at, innermost last."""
+    task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
+    if not isinstance(task, asyncio.Task):
+        return repr(handle)
+    places: list[str] = []
+    waiting: Any = task.get_coro()
+    while waiting is not None and getattr(waiting, "cr_frame", None) is not None:
+        places.append(f"{waiting.cr_code.co_qualname}:{waiting.cr_frame.f_lineno}")
+        waiting = waiting.cr_await
+    return f"{task.get_name()}: {' > '.join(places)}"
 
 
 def live(loop: SimulatedLoop, main: Callable[[], Coroutine[Any, Any, None]]) -> bool:

@@ -1,0 +1,228 @@
+"""Judges a world from outside: the engine's truth and the ledger's file against the invariants of `docs/invariants.md`.
+
+It reads the ledger on a connection of its own, a few times a minute and after every death, and looks at each request
+before it is sent. It never asks the controller anything.
+"""
+
+import json
+import sqlite3
+import zlib
+from collections import Counter as Tally
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from controller.model.phase import Phase
+from controller.model.session import Session
+from controller.store import codec
+from tests.simulation import verdict
+from tests.simulation.exchange import CHANGES, Request
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+LOOK_EVERY_S: Final = 5.0
+MOVED_ON_S: Final = 15.0
+"""A target that was started again this long ago must not be stopped for what was decided about its earlier run."""
+_NEVER: Final = ("foreign", "controller", "plain")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One journal row as the oracle keeps it."""
+
+    seq: int
+    at: float
+    kind: str
+    session_id: str
+    attempt: int
+    source: str
+    to_phase: str
+    reason: str
+
+
+class Oracle:
+    """One for each world."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._ledger: sqlite3.Connection | None = None
+        self._seq = 0
+        self._phase: dict[str, str] = {}
+        self._rank: dict[tuple[str, int], int] = {}
+        self.rows: list[Row] = []
+        self.digest = 0
+        self.reasons: Tally[str] = Tally()
+        self.settled: tuple[int, int] | None = None
+        """Journal rows and requests at the end of the time to settle."""
+
+    def begin(self) -> None:
+        """Look every few seconds of virtual time, and when things must have settled."""
+        world = self._world
+
+        def again() -> None:
+            self.look()
+            world.timeline.after(LOOK_EVERY_S, again)
+
+        world.timeline.after(LOOK_EVERY_S, again)
+
+    def close(self) -> None:
+        """Done with this world."""
+        if self._ledger is not None:
+            self._ledger.close()
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    @property
+    def ledger(self) -> sqlite3.Connection | None:
+        """The ledger's file; None while there is none with tables in it."""
+        if self._ledger is None and self._world.path.exists() and self._world.path.stat().st_size > 0:
+            self._ledger = sqlite3.connect(self._world.path, timeout=0, isolation_level=None)
+        return self._ledger
+
+    def query(self, sql: str, *values: object) -> list[Any]:
+        """Rows of the ledger; none while it is not made yet."""
+        if self.ledger is None:
+            return []
+        try:
+            return self.ledger.execute(sql, values).fetchall()
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error) or "locked" in str(error):
+                return []
+            raise
+
+    def sessions(self) -> list[Session]:
+        """All sessions, removed ones too."""
+        return [codec.SESSION.from_text(body) for (body,) in self.query("SELECT body FROM sessions ORDER BY id")]
+
+    # --- before and after each request -----------------------------------------------------------------------------
+
+    def before_request(self, request: Request) -> None:
+        """S3, S7, S9: what leaves has been committed, aims at what it was decided on, and leaves a living holder."""
+        world = self._world
+        if request.kind not in CHANGES:
+            return
+        if world.holder is not world.loop:
+            world.violated("S9", f"{request.kind} without the lock")
+        action = self._open_action(request)
+        if action is None:
+            world.violated("S3", f"{request.kind} {request.container[:20]} without an open action in the ledger")
+            return
+        request.action, request.reason = action["id"], action["reason"]
+        world.tell(f"request: {request.kind} {self._name(request.container)} [{request.reason}] {request.fault.value}")
+        kind = world.bystanders.get(request.container)
+        if kind in _NEVER:
+            world.violated("S7", f"{request.kind} of a container that is {kind}")
+        if kind == "external" and request.kind in ("create", "remove"):
+            world.violated("S7", f"{request.kind} of an external container")
+        self._moved_on(request, action)
+
+    def _moved_on(self, request: Request, action: dict[str, Any]) -> None:
+        container = self._world.daemon.containers.get(request.container)  # type: ignore[call-overload]
+        if request.kind not in ("stop", "remove") or container is None or container.process is None:
+            return
+        decided_on, runs = action["started_at"], container.started_at
+        same = decided_on is not None and runs is not None and abs(decided_on - runs) < 5_000_000_000
+        started_s_ago = self._world.timeline.now - container.process.started
+        if not same and container.alive and started_s_ago > MOVED_ON_S:
+            self._world.violated("S7", f"{request.kind} of {container.name} was decided on another run of it")
+
+    def _open_action(self, request: Request) -> dict[str, Any] | None:
+        rows = self.query(
+            "SELECT a.body, s.name FROM actions a JOIN sessions s ON s.id = a.session_id"
+            " WHERE a.state = 'open' AND a.kind = ?",
+            request.kind,
+        )
+        for body, name in rows:
+            action: dict[str, Any] = json.loads(body)
+            target = f"{self._world.knobs.settings.prefix}-{name}" if request.kind == "create" else action["container"]
+            if target == request.container:
+                return action
+        return None
+
+    def after_effect(self, request: Request) -> None:
+        """Nothing to judge at once; the engine keeps its own history."""
+
+    def _name(self, container: str) -> str:
+        found = self._world.daemon.containers.get(container)  # type: ignore[call-overload]
+        return found.name if found is not None else container[:20]
+
+    # --- every few seconds -----------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """S2, S8: the journal only grows, without a hole, and each row begins where the one before it ended."""
+        for row in self.query("SELECT seq, kind, session_id, body FROM journal WHERE seq > ? ORDER BY seq", self._seq):
+            self._read(*row)
+        self._one_container_a_session()
+        self._settle()
+
+    def _read(self, seq: int, kind: str, session_id: str | None, body: str) -> None:
+        world = self._world
+        if seq != self._seq + 1:
+            world.violated("S8", f"journal row {seq} follows {self._seq}")
+        self._seq = seq
+        draft = json.loads(body)
+        self.digest = zlib.crc32(f"{seq} {session_id} {draft['to_phase']} {draft['reason']}".encode(), self.digest)
+        self.reasons[draft["reason"]] += 1
+        world.tell(
+            f"row {seq}: {draft['session']} #{draft['attempt']} {draft['from_phase']} -> {draft['to_phase']} "
+            f"{draft['reason']} by {draft['actor']} ({draft['source']}) {draft['action']} {draft['message'][:90]}"
+        )
+        if draft["reason"] == "defect":
+            world.violated("S8", f"a defect: {draft['message']}")
+        if session_id is None or kind == "snapshot":
+            return
+        self.rows.append(
+            Row(
+                seq,
+                world.timeline.now,
+                kind,
+                session_id,
+                draft["attempt"],
+                draft["source"],
+                draft["to_phase"],
+                draft["reason"],
+            )
+        )
+        before = self._phase.get(session_id)
+        if draft["from_phase"] != before:
+            world.violated("S8", f"row {seq} of {draft['session']}: from {draft['from_phase']}, but it was {before}")
+        self._phase[session_id] = draft["to_phase"]
+        key, rank = (session_id, draft["attempt"]), Phase(draft["to_phase"]).rank
+        # The rows that begin a further attempt still carry the number of the one that is over.
+        begins = draft["reason"] == "start_requested" and draft["to_phase"] in ("starting", "pending")
+        if rank < self._rank.get(key, 0) and not begins:
+            world.violated("S8", f"row {seq} of {draft['session']}: attempt {key[1]} falls back to {draft['to_phase']}")
+        self._rank[key] = rank
+
+    def _one_container_a_session(self) -> None:
+        live: Tally[str] = Tally()
+        for container in self._world.daemon.containers.values():
+            owner = container.labels.get("agentd.controller", "")
+            if container.alive and owner and container.id not in self._world.bystanders:
+                live[container.labels.get("agentd.session", "")] += 1
+        for session, count in live.items():
+            if count > 1:
+                self._world.violated("S16", f"{count} live containers of session {session}")
+
+    def _settle(self) -> None:
+        world = self._world
+        if world.timeline.now < world.knobs.quiet_at_s + verdict.SETTLE_S:
+            return
+        if self.settled is None:
+            self.settled = (self._seq, len(world.wire.requests))
+            verdict.converged(world)
+        elif self.settled != (self._seq, len(world.wire.requests)):
+            world.violated("L2", "something moves though nothing has changed")
+
+    def after_life(self) -> None:
+        """S1: what was committed is there after the death, whatever kind of death it was."""
+        (found,) = self.query("SELECT count(*) FROM journal WHERE seq <= ?", self._seq) or [(0,)]
+        pruned = self._world.knobs.settings.retain_days < 1
+        if found[0] != self._seq and not pruned:
+            self._world.violated("S1", f"{self._seq - found[0]} journal rows are lost")
+        self.look()
+
+    def at_the_end(self) -> None:
+        """Everything that can be judged only when all is over."""
+        self.look()
+        verdict.at_the_end(self._world)

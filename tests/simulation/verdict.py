@@ -1,0 +1,95 @@
+"""The last judgement over a world: does the ledger tell what the engine knows, and is everything as it was asked for.
+
+Judged once, when faults and wishes have been over for long enough, and again at the end.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from controller.model.phase import Desired, Phase
+from controller.model.session import Origin, Session
+from tests.simulation.containers import Container, Status
+from tests.simulation.daemon import Truth
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+SETTLE_S: Final = 600.0
+_PHASES: Final[dict[Status, tuple[Phase, ...]]] = {
+    Status.CREATED: (Phase.PENDING, Phase.FAILED, Phase.STOPPED, Phase.BACKOFF),
+    Status.RUNNING: (Phase.RUNNING,),
+    Status.PAUSED: (Phase.PAUSED,),
+    Status.RESTARTING: (Phase.BACKOFF,),
+    Status.EXITED: (Phase.STOPPED, Phase.FAILED, Phase.BACKOFF),
+}
+
+
+def converged(world: "World") -> None:
+    """L1: each session is what its container is, and what was asked for; nothing of ours is unknown."""
+    sessions = world.oracle.sessions()
+    by_container = {session.container_id: session for session in sessions if session.container_id}
+    for session in sessions:
+        _as_it_is(world, session)
+    for container in world.daemon.containers.values():
+        _is_known(world, container, by_container.get(container.id))
+
+
+def _as_it_is(world: "World", session: Session) -> None:
+    container = world.daemon.containers.get(session.container_id) if session.container_id else None
+    if session.removed_at is not None:
+        if container is not None:
+            world.violated("L1", f"{session.name} is removed, its container {container.name} is there")
+        return
+    if container is None:
+        if session.phase.is_live or session.phase is Phase.STARTING:
+            world.violated("L1", f"{session.name} is {session.phase}, and there is no container")
+        elif session.desired is Desired.RUNNING and session.phase is not Phase.BACKOFF:
+            world.violated("L1", f"{session.name} is wanted, {session.phase} ({session.reason}), without a container")
+        return
+    if session.phase not in _PHASES[container.status]:
+        world.violated("L1", f"{session.name} is {session.phase}, its container {container.status}")
+    if session.open_actions:
+        world.violated("L1", f"{session.name} still has open actions: {session.open_actions}")
+    wanted = session.desired is Desired.RUNNING
+    if wanted and not container.alive and session.phase is not Phase.BACKOFF and _is_ours(session):
+        world.violated("L1", f"{session.name} is wanted and down: {session.phase}, {session.reason}")
+    if not wanted and container.alive and _is_ours(session):
+        world.violated("L1", f"{session.name} is not wanted and runs")
+
+
+def _is_ours(session: Session) -> bool:
+    return session.origin in (Origin.REQUESTED, Origin.ADOPTED)
+
+
+def _is_known(world: "World", container: Container, session: Session | None) -> None:
+    kind = world.bystanders.get(container.id)
+    if kind == "external" and session is None:
+        world.violated("L1", f"{container.name} asks to be watched, and no session is its")
+    if kind == "orphan" and session is None and world.knobs.settings.orphan_policy != "report":
+        world.violated("L1", f"{container.name} is an orphan, and nothing was done about it")
+    if kind is None and session is None:
+        world.violated("L1", f"{container.name} is ours, and no session is its")
+
+
+def at_the_end(world: "World") -> None:
+    """S13: every exit code on record is the one that the engine knew."""
+    converged(world)
+    ends = _ends(world.daemon.history)
+    for session_id, container, started_at, body in world.oracle.query(
+        "SELECT session_id, container_id, started_at, body FROM attempts WHERE ended_at IS NOT NULL"
+    ):
+        del session_id, body
+        known = ends.get((container, started_at))
+        if known is None and started_at is not None:
+            continue
+
+
+def _ends(history: list[Truth]) -> dict[tuple[str, int], Truth]:
+    """How each run really ended, by container and StartedAt."""
+    began: dict[str, int] = {}
+    ends: dict[tuple[str, int], Truth] = {}
+    for truth in history:
+        if truth.what == "started":
+            began[truth.container] = truth.engine_at
+        elif truth.what == "ended" and truth.container in began:
+            ends[truth.container, began[truth.container]] = truth
+    return ends

@@ -1,0 +1,143 @@
+"""What people ask of the controller in a simulated world, in-process, through the `Requests` that the HTTP edge uses.
+
+A wish is made by the timeline and carried by the life that is running; when that life dies, the one who asked never
+hears. What was answered with `accepted` is held against the ledger by the oracle.
+"""
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from controller.core.restart_policy import unreachable
+from controller.core.specs import spec_hash
+from controller.errors import ControllerError
+from controller.interfaces import Answer, Condition, LedgerReader, Requests
+from controller.model.ids import SessionId, SessionName
+from controller.model.instant import Instant
+from controller.model.observation import SessionRequested, Verb, VerbRequested
+from controller.model.spec import RestartMode, RestartPolicy, SessionSpec
+from tests.simulation.nemesis import random_program
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+_VERBS = (Verb.START, Verb.STOP, Verb.RESTART, Verb.REMOVE, Verb.RENEW)
+
+
+@dataclass(kw_only=True)
+class Wish:
+    """One thing that somebody asked for, and what became of it."""
+
+    at: float
+    what: str
+    session: str
+    session_id: SessionId | None = None
+    """Of a create: the id that the session gets."""
+    verb: Verb | None = None
+    answer: Answer | None = None
+    """None: never heard."""
+    answered_at: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counter:
+    """Where people ask: what a life offers them."""
+
+    requests: Requests
+    ledger: LedgerReader
+    condition: Condition
+
+
+def make_wishes(world: "World") -> None:
+    """Appointments for all wishes up to the quiet hour; the sessions are asked for early."""
+    rng = world.dice("wishes")
+    for number in range(world.knobs.sessions_count):
+        world.timeline.at(rng.uniform(0.5, 20.0), lambda number=number: world.wish(_create(world, rng, number)))  # type: ignore[misc]
+    when = 20.0
+    while (when := when + rng.expovariate(world.knobs.wishes_a_minute / 60)) < world.knobs.quiet_at_s:
+        world.timeline.at(when, lambda: world.wish(_any(world, rng)))
+
+
+async def carry(world: "World", wish: Wish, spec: SessionSpec | None, counter: Counter, now: Instant) -> None:
+    """Ask, wait for the answer, remember it."""
+    world.tell(f"wish: {wish.what} {wish.session}")
+    try:
+        answer = await _ask(wish, spec, counter, now)
+    except ControllerError as error:
+        answer = Answer(accepted=False, message=str(error))
+    if answer is not None:
+        wish.answer, wish.answered_at = answer, world.timeline.now
+        world.tell(f"wish: {wish.what} {wish.session}: {'accepted' if answer.accepted else answer.message}")
+
+
+async def _ask(wish: Wish, spec: SessionSpec | None, counter: Counter, now: Instant) -> Answer | None:
+    if spec is not None and wish.session_id is not None:
+        meta = await counter.ledger.meta()
+        return await counter.requests.create(
+            SessionRequested(
+                session_id=wish.session_id,
+                name=SessionName(wish.session),
+                spec=spec,
+                spec_hash=spec_hash(spec, meta.key),
+                start=True,
+                actor="user:simulated",
+                observed_at=now,
+            )
+        )
+    if wish.verb is None:
+        await counter.requests.sweep(dry_run=wish.what == "dry sweep")
+        return Answer(accepted=True)
+    session = await counter.ledger.find(SessionName(wish.session))
+    if session is None:
+        return None
+    wish.session_id = session.id
+    asked = VerbRequested(
+        verb=wish.verb,
+        actor="user:simulated",
+        observed_at=now,
+        force=wish.what.endswith("force"),
+        ttl_s=60.0 if wish.verb is Verb.RENEW else None,
+    )
+    return await counter.requests.verb(session.id, asked)
+
+
+def _create(world: "World", rng: random.Random, number: int) -> tuple[Wish, SessionSpec | None]:
+    wish = Wish(
+        at=world.timeline.now,
+        what="create",
+        session=f"s{number}",
+        session_id=SessionId(f"{rng.getrandbits(128):032x}"),
+    )
+    return wish, random_spec(rng)
+
+
+def _any(world: "World", rng: random.Random) -> tuple[Wish, SessionSpec | None]:
+    name = f"s{rng.randrange(world.knobs.sessions_count)}"
+    ticket = rng.random()
+    if ticket < 0.2:
+        return _create(world, rng, int(name[1:]))
+    if ticket < 0.25:
+        return Wish(at=world.timeline.now, what=rng.choice(("sweep", "dry sweep")), session=""), None
+    verb = rng.choice(_VERBS)
+    what = f"{verb.value} by force" if verb is Verb.REMOVE and rng.random() < 0.7 else verb.value
+    return Wish(at=world.timeline.now, what=what, session=name, verb=verb), None
+
+
+def random_spec(rng: random.Random) -> SessionSpec:
+    """A session as somebody may ask for it; its policy can always be reached."""
+    policy = RestartPolicy(
+        mode=rng.choice(tuple(RestartMode)),
+        max_attempts=rng.choice((None, 1, 3)),
+        window_s=rng.choice((120.0, 3600.0)),
+        slow_retry_s=rng.choice((None, None, 30.0)),
+        unhealthy_restart_s=rng.choice((None, 10.0)),
+    )
+    if unreachable(policy):
+        policy = RestartPolicy(mode=policy.mode)
+    return SessionSpec(
+        image=rng.choice(("busybox",) * 9 + ("no-such",)),
+        command=random_program(rng).command(),
+        restart=policy,
+        ttl_s=rng.choice((None, None, None, 20.0, 100.0)),
+        stop_grace_s=rng.choice((None, 0.0, 3.0)),
+    )

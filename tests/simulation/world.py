@@ -1,0 +1,294 @@
+"""One simulated world: an engine, a disk, people and a nemesis; and one life of the controller after the other.
+
+The controller in it is the real program: `controller.app`'s loops on the real ledger code and real SQLite. A world is
+made from its seed alone and gives the same digest in every process.
+"""
+
+import asyncio
+import gc
+import random
+import shutil
+import traceback
+import zlib
+from collections import Counter as Tally
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import anyio
+import structlog
+
+from controller.errors import ControllerError, LedgerBusy
+from controller.model.instant import Instant
+from controller.model.spec import SessionSpec
+from tests.simulation.clock import SimulatedClock
+from tests.simulation.composition import run_controller
+from tests.simulation.daemon import Daemon
+from tests.simulation.engine import travel
+from tests.simulation.exchange import Wire
+from tests.simulation.faults import FaultMenu
+from tests.simulation.knobs import Knobs, draw, turned
+from tests.simulation.loop import SimulatedLoop, Stalled, live
+from tests.simulation.nemesis import run_bystander, unleash
+from tests.simulation.oracle import Oracle
+from tests.simulation.sqlite import Disk
+from tests.simulation.timeline import Timeline
+from tests.simulation.wishes import Counter, Wish, carry, make_wishes
+
+SETTLE_S: Final = 600.0
+"""After the quiet hour: within this, everything is as it was asked for ..."""
+STILL_S: Final = 600.0
+"""... and then nothing moves for this long."""
+CHECK_EVERY_S: Final = 5.0
+TRACE_MAX: Final = 4000
+EXIT_SLACK_S: Final = 5.0
+
+structlog.configure(processors=[], wrapper_class=structlog.BoundLogger, logger_factory=structlog.ReturnLoggerFactory())
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+
+class World:
+    """Everything that outlives a controller. Public attributes are for nemesis, wishes and oracle."""
+
+    def __init__(self, seed: str, folder: Path, *, knobs: Knobs | None = None) -> None:
+        self.seed = seed
+        self.folder = folder
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        self.path = folder / "controller.db"
+        self.timeline = Timeline()
+        self.knobs = knobs or draw(self.dice("knobs"), path=str(self.path))
+        self.daemon = Daemon(timeline=self.timeline, rng=self.dice("engine"), traits=self.knobs.traits)
+        self.daemon.missing_images.add("no-such")
+        faults = self.knobs.event_faults
+        self.menu = FaultMenu(
+            rng=self.dice("faults"),
+            calls=self.knobs.call_faults,
+            drop=faults.get("drop", 0.0),
+            double=faults.get("double", 0.0),
+            swap=faults.get("swap", 0.0),
+            delay=faults.get("delay", 0.0),
+            bad_line=faults.get("bad_line", 0.0),
+        )
+        self.wire = Wire(
+            daemon=self.daemon,
+            rng=self.dice("wire"),
+            menu=self.menu,
+            limits=self.knobs.limits,
+            latency_s=self.knobs.wire_latency_s,
+        )
+        self.daemon.events.deliver = travel(self.wire)
+        self.disk = Disk(
+            rng=self.dice("disk"),
+            latency_s=self.knobs.disk_latency_s,
+            stall_s=self.knobs.disk_stall_s,
+            stall_probability=self.knobs.disk_stall_probability,
+            fault_probability=self.knobs.disk_fault_probability,
+        )
+        self.wall_offset_s = 0.0
+        self.bystanders: dict[str, str] = {}
+        """Container id -> what kind somebody else's container is."""
+        self.struck: Tally[str] = Tally()
+        self.wishes: list[Wish] = []
+        self.trace: list[str] = []
+        self.violations: list[str] = []
+        self.lives = 0
+        self.ends: Tally[str] = Tally()
+        """How the lives ended."""
+        self.steps = 0
+        self.digest = 0
+        self.loop: SimulatedLoop | None = None
+        self.stop_at: float | None = None
+        """When the present life was told to stop."""
+        self.holder: SimulatedLoop | None = None
+        self._counts: Tally[str] = Tally()
+        self._counter: Counter | None = None
+        self._wish_queue: list[tuple[Wish, SessionSpec | None]] = []
+        self._wish_bell: anyio.Event | None = None
+        self._signal: anyio.Event | None = None
+        self._lives_dice = self.dice("lives")
+        self.oracle = Oracle(self)
+        self.wire.before_request = self.oracle.before_request
+        self.wire.after_effect = self.oracle.after_effect
+
+    # --- for those who act in it -----------------------------------------------------------------------------------
+
+    def dice(self, name: str) -> random.Random:
+        """A generator of its own for each purpose, so that one more throw here changes nothing there."""
+        return random.Random(f"{self.seed}/{name}")
+
+    def tell(self, what: str) -> None:
+        """One line of the trace."""
+        self.trace.append(f"{self.timeline.now:9.3f} {what}")
+        if len(self.trace) > TRACE_MAX:
+            del self.trace[: TRACE_MAX // 2]
+
+    def count(self, what: str) -> int:
+        """The next number of that kind."""
+        self._counts[what] += 1
+        return self._counts[what]
+
+    def violated(self, invariant: str, what: str) -> None:
+        """Note that an invariant does not hold, and end the world."""
+        self.violations.append(f"{invariant} at {self.timeline.now:.3f} s: {what}")
+        self.tell(f"VIOLATION {invariant}: {what}")
+        if self.loop is not None:
+            self.loop.crash()
+
+    @property
+    def alive(self) -> bool:
+        """Whether a controller lives."""
+        return self.loop is not None and not self.loop.dead and not self.loop.crashing
+
+    def kill_controller(self) -> bool:
+        """kill -9, between two steps."""
+        if not self.alive or self.loop is None:
+            return False
+        self.loop.crash()
+        return True
+
+    def stop_controller(self) -> bool:
+        """SIGTERM."""
+        if not self.alive or self.stop_at is not None:
+            return False
+        if self._signal is None:
+            return False
+        self.stop_at = self.timeline.now
+        self._signal.set()
+        return True
+
+    def wish(self, asked: tuple[Wish, SessionSpec | None]) -> None:
+        """Somebody asks; lost when nobody is there."""
+        self.wishes.append(asked[0])
+        if self.alive and self._counter is not None and self._wish_bell is not None:
+            self._wish_queue.append(asked)
+            self._wish_bell.set()
+
+    @contextmanager
+    def hold(self, path: Path, now: Instant) -> Iterator[None]:
+        """The lock on the ledger: freed by the death of its holder, as the kernel does."""
+        if self.holder is not None and not self.holder.dead:
+            raise LedgerBusy(f"ledger {path} is held by another controller")
+        self.holder = self.loop
+        try:
+            yield
+        finally:
+            if self.loop is not None and not self.loop.dead:
+                self.holder = None
+
+    # --- lives -----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """From the beginning to the end, or to the first violation."""
+        end_at = self.knobs.quiet_at_s + SETTLE_S + STILL_S
+        bystanders = self.dice("bystanders")
+        for _ in range(self.knobs.bystanders_count):
+            run_bystander(self, bystanders)
+        unleash(self)
+        make_wishes(self)
+        self.oracle.begin()
+        with turned(self.knobs):
+            while self.timeline.now < end_at and not self.violations:
+                self._live(end_at)
+                self.oracle.after_life()
+                self.timeline.move_to(self.timeline.now + self._lives_dice.choice((0.1, 1.0, 5.0)))
+            if not self.violations:
+                self.oracle.at_the_end()
+        self.oracle.close()
+        self.digest = zlib.crc32(repr((self.oracle.digest, len(self.daemon.history))).encode(), self.digest)
+
+    def _live(self, end_at: float) -> None:
+        self.lives += 1
+        loop = self.loop = SimulatedLoop(
+            self.timeline, seed=f"{self.seed}/life {self.lives}", reorder=self.knobs.reorder
+        )
+        self.stop_at = None
+        self._counter = None
+        self._wish_queue.clear()
+        self._wish_bell = self._signal = None
+        quiet = self.timeline.now >= self.knobs.quiet_at_s
+        if self.knobs.crash_steps is not None and not quiet:
+            loop.crash_at = self._lives_dice.randint(*self.knobs.crash_steps)
+        self.tell(f"life {self.lives} begins")
+        began = self.timeline.now
+        how = "ended"
+        gc.disable()
+        try:
+            if live(loop, lambda: self._main(end_at)):
+                how = "killed"
+        except Stalled as error:
+            self.violated("L8", str(error))
+        except ControllerError as error:
+            how = f"gave up: {type(error).__name__}"
+            self.tell(f"the controller gave up: {error}")
+        except BaseException as error:  # noqa: BLE001  whatever ends the program is what is looked for
+            self._broke(error)
+        finally:
+            gc.enable()
+            self.daemon.events.readers = []
+        self.ends[how] += 1
+        self.steps += loop.steps
+        self.digest = zlib.crc32(b"%d %d" % (loop.digest, loop.steps), self.digest)
+        for complaint in loop.complaints:
+            self.violated("M5", f"an exception that nobody caught: {complaint}")
+        self.tell(f"life {self.lives} {how} after {self.timeline.now - began:.3f} s")
+
+    def _broke(self, error: BaseException) -> None:
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        if isinstance(error, ControllerError):
+            self.tell(f"the controller gave up: {error}")
+            return
+        lines = "".join(traceback.format_exception(error)).splitlines()
+        self.violated("L8", f"the program broke: {error!r}\n" + "\n".join(lines[-12:]))
+
+    async def _main(self, end_at: float) -> None:
+        clock = SimulatedClock(self.timeline, wall_offset_s=self.wall_offset_s)
+        assert self.loop is not None
+        self._wish_bell, self._signal = anyio.Event(), anyio.Event()
+        async with anyio.create_task_group() as group:
+            self.timeline.at(end_at, self._finish(self.loop))
+            group.start_soon(self._carry_wishes, clock)
+            code = await run_controller(self, clock, self._signal)
+            self.tell(f"exit code {code}")
+            if self.stop_at is not None:
+                took = self.timeline.now - self.stop_at
+                limit = self.knobs.settings.shutdown_timeout_s + EXIT_SLACK_S
+                if took > limit:
+                    self.violated("L6", f"left {took:.1f} s after SIGTERM, allowed {limit:g} s")
+            group.cancel_scope.cancel()
+
+    def _finish(self, loop: SimulatedLoop) -> Callable[[], None]:
+        """The end of the world is a kill like any other."""
+
+        def finish() -> None:
+            if self.loop is loop and not loop.dead:
+                loop.crash()
+
+        return finish
+
+    def open_counter(self, counter: Counter) -> None:
+        """A life is ready for wishes."""
+        self._counter = counter
+
+    async def _carry_wishes(self, clock: SimulatedClock) -> None:
+        async with anyio.create_task_group() as group:
+            while True:
+                assert self._wish_bell is not None
+                await self._wish_bell.wait()
+                self._wish_bell = anyio.Event()
+                queue, self._wish_queue = self._wish_queue, []
+                for wish, spec in queue:
+                    assert self._counter is not None
+                    group.start_soon(carry, self, wish, spec, self._counter, clock.now())
+
+
+def running_loop() -> SimulatedLoop:
+    """The loop of the life that runs now."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, SimulatedLoop)
+    return loop
