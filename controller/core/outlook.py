@@ -116,13 +116,12 @@ def _backoff(session: Session, *, now: Instant) -> str:
 
 
 def _next_attempt(session: Session) -> str:
-    # With a budget its own count is told, because that is what the person set: the restarts that the window holds,
-    # the coming one among them.
-    limit = session.policy.max_attempts
+    # Of how many: those so far, this one, and what the budget within the window leaves after it.
+    number, limit = session.attempt_count + 1, session.policy.max_attempts
     if limit is None or session.next_attempt_at is None:
-        return f"{session.attempt_count + 1}"
+        return f"{number}"
     spent = count_in_window(session.policy, session.granted_at, start_at=session.next_attempt_at)
-    return f"{max(1, min(spent, limit))} of {limit}"
+    return f"{number} of {number + max(limit - spent, 0)}"
 
 
 def _ended(session: Session, *, now: Instant) -> str:
@@ -130,7 +129,7 @@ def _ended(session: Session, *, now: Instant) -> str:
         return "The controller looks at it once more before it decides what follows."
     if session.provisional is not None:
         at = clock(session.provisional.until, now=now)
-        return f"At {at} it is taken as somebody's stop, unless the engine itself turns out to have been stopping."
+        return f"It stays down once it is sure, at {at}, that the engine itself was not stopping."
     if session.removal_wanted:
         return "Its container is about to be removed."
     if session.restart_wanted:

@@ -181,7 +181,9 @@ def _chain(session: Session, rows: Sequence[JournalRow]) -> Iterator[str]:
 def _fact(draft: JournalDraft) -> str:
     when = stamp(draft.at if draft.at is not None else draft.observed_at)
     own_clock = "" if draft.at is not None else " (our clock)"
-    message = one_line(draft.message, limit=MESSAGE_MAX_CHARS)
+    # The row of an end carries its evidence as the message; that follows in full, as it was last known.
+    repeats = draft.exit is not None and draft.message == "; ".join(draft.exit.evidence)
+    message = "" if repeats else one_line(draft.message, limit=MESSAGE_MAX_CHARS)
     return f"{when}{own_clock} {_change(draft)}; by {person(draft.actor)}; {_LEARNT[draft.source]}" + (
         f": {message}" if message else "."
     )
@@ -217,6 +219,9 @@ def _kept(evidence: Evidence | None) -> Iterator[str]:
         yield f"No log lines were kept: {one_line(evidence.tail.absent, limit=MESSAGE_MAX_CHARS)}."
         return
     lines = evidence.tail.lines[-LOG_LINES:]
-    yield f"Its last {len(lines)} log lines:" if lines else "It wrote nothing to its log."
+    if not lines:
+        yield "It wrote nothing to its log."
+        return
+    yield "Its last log line:" if len(lines) == 1 else f"Its last {len(lines)} log lines:"
     for line in lines:
         yield f"| {one_line(line, limit=LINE_MAX_CHARS)}"

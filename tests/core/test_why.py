@@ -230,9 +230,9 @@ def test_a_session_that_waits_says_when_and_which_attempt_comes_next() -> None:
         ended(EndFacts(exit_code=137, died_at=END, oom_flag=True, oom_at=END)),
         phase=Phase.BACKOFF,
         desired=Desired.RUNNING,
-        policy=FIVE_AN_HOUR,
-        granted_at=(at("13:40:00"), at("13:50:00"), END),
-        attempt_count=7,
+        policy=replace(FIVE_AN_HOUR, max_attempts=4),
+        granted_at=(at("13:50:00"), at("14:03:10")),
+        attempt_count=2,
         next_attempt_at=at("14:03:10"),
     )
     told = explain(session=session, rows=[], evidence=None, now=NOW)

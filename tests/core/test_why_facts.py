@@ -215,7 +215,7 @@ def test_an_end_that_looks_like_a_stop_says_when_it_will_be_sure() -> None:
         provisional=ProvisionalEnd(until=at("14:03:30")),
     )
     assert both(fresh)[1] == (
-        "At 14:03:30 UTC it is taken as somebody's stop, unless the engine itself turns out to have been stopping."
+        "It stays down once it is sure, at 14:03:30 UTC, that the engine itself was not stopping."
     )
 
 
@@ -301,6 +301,14 @@ def test_the_chain_tells_time_change_actor_and_source_then_the_evidence() -> Non
         "No kill event that could explain it",
         "No look has confirmed the end: only events told of it",
     )
+
+
+def test_the_row_of_an_end_does_not_repeat_the_evidence() -> None:
+    assert FAILED.attempt is not None
+    assert FAILED.attempt.exit is not None
+    said = "; ".join(FAILED.attempt.exit.evidence)
+    end = replace(STARTED_ROW, to_phase=Phase.FAILED, message=said, exit=FAILED.attempt.exit)
+    assert told(FAILED, row(1, end)).facts[0].endswith("; from an event.")
 
 
 def test_an_earlier_attempt_is_told_in_one_line() -> None:
