@@ -99,11 +99,17 @@ def agrees(session: Session, row: ListedContainer) -> bool:
         case ContainerState.EXITED:
             code_told = ended is not None and None not in (row.exit_code, ended.exit_code)
             same = not code_told or (ended is not None and row.exit_code == ended.exit_code)
-            return session.phase.is_ended and same and session.attempt is not None and session.attempt.looked_at_end
+            # In the engine's own back-off it would be `restarting`; in ours it waits for our start.
+            rests = session.phase.is_ended and (session.phase is not Phase.BACKOFF or _is_ours_to_start(session))
+            return rests and same and session.attempt is not None and session.attempt.looked_at_end
         case ContainerState.REMOVING | ContainerState.DEAD | ContainerState.UNKNOWN:
             return False
         case _:
             assert_never(row.state)
+
+
+def _is_ours_to_start(session: Session) -> bool:
+    return session.next_attempt_at is not None or bool(session.open_actions)
 
 
 def _of_listed(

@@ -12,7 +12,7 @@ from controller.core.draft import Draft
 from controller.core.rules import KILL_SLACK_S, LOOK_OWED_S, PROVISIONAL_S, STABLE_AFTER_S
 from controller.core.settling import settle
 from controller.core.signals import can_end
-from controller.model.container import EngineRestart, Snapshot
+from controller.model.container import ContainerState, EngineRestart, Snapshot
 from controller.model.instant import Instant, after, seconds_between
 from controller.model.observation import EventSeen
 from controller.model.phase import Desired, Phase
@@ -40,6 +40,8 @@ class End:
     never_started: bool = False
     looked: bool = False
     """An inspect told it: nothing better will come."""
+    engine_waits: bool | None = None
+    """Whether the engine is about to start it again, where an inspect told."""
 
 
 def end_of(snapshot: Snapshot, *, engine_up_at: Instant | None, died_at: Instant | None) -> End:
@@ -57,6 +59,7 @@ def end_of(snapshot: Snapshot, *, engine_up_at: Instant | None, died_at: Instant
         may_be_invented=invented,
         last_probe=snapshot.probes[-1].output if snapshot.probes else "",
         looked=True,
+        engine_waits=snapshot.state is ContainerState.RESTARTING,
     )
 
 
@@ -83,7 +86,7 @@ def end_attempt(draft: Draft, end: End, *, source: Source | None = None) -> None
         next_attempt_at=None,
         stop_wanted=None,
     )
-    draft.enter(_phase_after(draft.session, attempt, diagnosis), diagnosis.reason, _message(diagnosis))
+    draft.enter(_phase_after(draft.session, attempt, end, diagnosis), diagnosis.reason, _message(diagnosis))
     if diagnosis.reason in EXTERNAL_STOPS:
         draft.session = replace(draft.session, provisional=ProvisionalEnd(until=after(draft.now, PROVISIONAL_S)))
     draft.tell(actor=actor_of(diagnosis.reason, attempt), at=end.finished_at, source=source)
@@ -265,11 +268,12 @@ def _is_unproven(draft: Draft) -> bool:
     return isinstance(seen, EventSeen) and seen.replayed and not seen.continuous
 
 
-def _phase_after(session: Session, attempt: Attempt, diagnosis: Diagnosis) -> Phase:
+def _phase_after(session: Session, attempt: Attempt, end: End, diagnosis: Diagnosis) -> Phase:
     by_itself = attempt.intent is None and diagnosis.reason not in (*EXTERNAL_STOPS, Reason.ENGINE_RESTART)
-    if by_itself and restarts_by_engine(session, attempt, diagnosis.exit.exit_code):
-        return Phase.BACKOFF
-    return diagnosis.phase
+    # The engine sets `restarting` together with the end, so that `exited` is its last word.
+    expected = restarts_by_engine(session, attempt, diagnosis.exit.exit_code)
+    waits = expected if end.engine_waits is None else end.engine_waits
+    return Phase.BACKOFF if by_itself and waits else diagnosis.phase
 
 
 def _message(diagnosis: Diagnosis) -> str:

@@ -244,8 +244,8 @@ def _keep(draft: Draft, seen: ContainerSeen) -> None:
 
 
 def _hindsight(seen: ContainerSeen) -> Source | None:
-    """What a sweep's look shows has happened while nobody was watching."""
-    return Source.INFERRED if seen.cause is LookCause.SWEEP else None
+    """What a sweep's look, or one after a gap, shows has happened while nobody was watching."""
+    return Source.INFERRED if seen.cause is LookCause.SWEEP or seen.in_gap else None
 
 
 def _probe_text(draft: Draft) -> str:

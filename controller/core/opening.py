@@ -24,6 +24,10 @@ def open_attempt(
     """The present container runs anew. One transition to running."""
     session = draft.session
     assert session.container is not None, f"{session.name}: an attempt without a container"
+    actor = _starter(session, restart_count=restart_count)
+    if actor == ACTOR_ENGINE and session.attempt is not None:
+        # An event does not tell the count: it is one more, until a look says otherwise.
+        restart_count = restart_count or session.attempt.restart_count + 1
     prepared = session.attempt
     if prepared is not None and prepared.started_at is None and prepared.ended_at is None:
         begun = replace(prepared, started_at=started_at, provisional=provisional, container=session.container.id)
@@ -40,7 +44,6 @@ def open_attempt(
                 restart_count=restart_count,
             ),
         )
-    actor = _starter(session)
     first = session.attempt_count == 0 or draft.session.attempt_count == 1
     draft.session = replace(
         draft.session,
@@ -76,13 +79,15 @@ def _shift(draft: Draft, attempt: Attempt) -> None:
     )
 
 
-def _starter(session: Session) -> str:
+def _starter(session: Session, *, restart_count: int) -> str:
     if session.phase in (Phase.PENDING, Phase.STARTING) and session.reason is Reason.START_REQUESTED:
         return ACTOR_CONTROLLER
     facts = session.container
     by_policy = facts is not None and facts.engine_restart is not EngineRestart.NO
     engine_had_it = session.phase is Phase.BACKOFF or session.reason is Reason.ENGINE_RESTART
-    if by_policy and engine_had_it:
+    # Every start by its own policy, and only those, raises the engine's count.
+    counted = session.attempt is not None and restart_count > session.attempt.restart_count
+    if by_policy and (engine_had_it or counted):
         return ACTOR_ENGINE
     return ACTOR_EXTERNAL
 

@@ -28,8 +28,10 @@ def settle(draft: Draft) -> None:
     waits = session.next_attempt_at is not None or session.provisional is not None
     if session.restart_wanted:
         begin(draft, why="restart")
-    elif waits or session.reason is Reason.CONTROLLER_SHUTDOWN or _is_engines(session):
+    elif waits or session.reason is Reason.CONTROLLER_SHUTDOWN:
         return
+    elif _is_engines(session):
+        _leave_to_engine(draft)
     elif session.desired is Desired.RUNNING:
         _apply_policy(draft)
 
@@ -95,6 +97,13 @@ def _apply_policy(draft: Draft) -> None:
     )
     draft.enter(Phase.BACKOFF, Reason.CRASH_LOOPING if first_time else Reason.BACKOFF, verdict.explanation)
     draft.tell()
+
+
+def _leave_to_engine(draft: Draft) -> None:
+    """The engine's own policy decides, and has decided once the container is neither restarted nor about to be."""
+    session = draft.session
+    if session.phase is not Phase.BACKOFF and session.reason is not Reason.ENGINE_RESTART:
+        draft.session = replace(session, desired=Desired.STOPPED)
 
 
 def _rest(draft: Draft, verdict: RestartVerdict) -> None:

@@ -26,6 +26,8 @@ class ControllerCondition:
         self.engine: EngineInfo | None = None
         self.accepted = False
         """The engine that answers is the ledger's own. False while there is no connection: then nobody knows."""
+        self.accepted_since: Instant | None = None
+        """Our clock when it was last accepted: what was due before that is done late."""
         self.engine_trouble = "not asked yet"
         self.reachable = False
         self.refused_since: Instant | None = None
@@ -84,6 +86,7 @@ class ControllerCondition:
     def accept(self) -> None:
         """It is the ledger's engine: the loops may ask and act."""
         self.accepted = True
+        self.accepted_since = self._clock.now()
         self.engine_trouble = ""
         self._acceptance.turn()
         for bell in self._bells:

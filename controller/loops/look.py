@@ -170,7 +170,12 @@ class Look:
             )
         tail = await self._tail(snapshot) if wish.tail and has_ended(snapshot) else None
         seen = self._seen(snapshot, asked_at=asked_at, cause=wish.cause)
-        return replace(seen, tail=tail, in_gap=wish.in_gap)
+        return replace(seen, tail=tail, in_gap=wish.in_gap or self._was_held_back(wish))
+
+    def _was_held_back(self, wish: _Wish) -> bool:
+        """Whether it was due while the engine could not be asked: what it shows happened unwatched."""
+        accepted_since = self._condition.accepted_since
+        return accepted_since is not None and wish.due_at < accepted_since
 
     async def _tail(self, snapshot: Snapshot) -> LogTail:
         ended_at = snapshot.finished_at

@@ -130,7 +130,6 @@ class Watch:
             on_bad_line=self._on_bad_line,
             on_settled=self._on_settled,
         )
-        self._condition.accept()
         began_at = self._clock.now()
         why = await windows.read()
         self._condition.stream_broke(why)
@@ -155,7 +154,9 @@ class Watch:
             self._gaps.close(broken, found="nothing: the engine repeated the last event that was known")
         if not continuous and down_since is not None:
             self._gaps.open("controller down", since=down_since)
-        self._sweep.want()
+        # Not before: a look that overtook the replay would see an end without what explains it.
+        self._condition.accept()
+        self._sweep.want(reconnected=True)
 
     def _on_line(self, line: Line) -> None:
         observation = EventSeen(
