@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -131,7 +131,7 @@ class Bench:
             found.update({each["name"]: each for each in page["items"]})
             if not page["next"]:
                 return found
-            after = f"&after={page['next']}"
+            after = f"&after={urllib.parse.quote(page['next'])}"
 
     def await_phase(self, names: Iterable[str], phase: str, *, timeout_s: float = 60.0) -> None:
         """Until all of them are in that phase."""
