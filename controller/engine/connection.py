@@ -1,7 +1,8 @@
 """The connections to one engine: made anew at each connect, closed together.
 
-Three clients, so that none can starve another: calls, event streams, followers of logs. The address is always given
-explicitly, so that neither a docker context nor an environment variable can send us to another engine.
+One client for each kind of request, so that none can starve another: questions, changes, stops, event streams, and
+followers of logs. The address is always given explicitly, so that neither a docker context nor an environment variable
+can send us to another engine.
 """
 
 import json
@@ -21,7 +22,9 @@ from controller.engine.failures import asking
 from controller.engine.limits import (
     ERROR_BODY_MAX_BYTES,
     PARALLEL_CALLS,
+    PARALLEL_CHANGES,
     PARALLEL_FOLLOWERS,
+    PARALLEL_STOPS,
     PARALLEL_STREAMS,
     TimeLimits,
 )
@@ -80,13 +83,17 @@ class Clients:
     """What one connect made."""
 
     calls: Docker
+    """Questions, each answered at once."""
+    changes: Docker
+    """Creates, starts and removes."""
+    stops: Docker
     streams: Docker
     followers: Docker
 
     async def close(self) -> None:
         """Close them all, cutting what is still under way."""
         with anyio.CancelScope(shield=True):
-            for docker in (self.calls, self.streams, self.followers):
+            for docker in (self.calls, self.changes, self.stops, self.streams, self.followers):
                 await docker.close()
                 await docker.connector.close()
 
@@ -136,7 +143,6 @@ class Connection:
 
     async def _open(self) -> Connected:
         calls = self._docker("auto", parallel=PARALLEL_CALLS)
-        clients = [calls]
         try:
             async with asking(f"connect to {self._address.url}", limit_s=self.limits.info_s):
                 version = await calls.version()
@@ -146,12 +152,17 @@ class Connection:
             info = translate.engine_info(about, version)
             if info is None:
                 raise EngineUnavailable(f"connect to {self._address.url}: the engine does not say who it is")
-            clients += [self._docker(calls.api_version, parallel=n) for n in (PARALLEL_STREAMS, PARALLEL_FOLLOWERS)]
         except BaseException:
-            await Clients(calls=calls, streams=calls, followers=calls).close()
+            await Clients(calls=calls, changes=calls, stops=calls, streams=calls, followers=calls).close()
             raise
         return Connected(
-            clients=Clients(calls=calls, streams=clients[1], followers=clients[2]),
+            clients=Clients(
+                calls=calls,
+                changes=self._docker(calls.api_version, parallel=PARALLEL_CHANGES),
+                stops=self._docker(calls.api_version, parallel=PARALLEL_STOPS),
+                streams=self._docker(calls.api_version, parallel=PARALLEL_STREAMS),
+                followers=self._docker(calls.api_version, parallel=PARALLEL_FOLLOWERS),
+            ),
             info=info,
             clock=EngineClock(engine_time=info.system_time, at=asked_at),
             cpu_count=translate.cpu_count(about),

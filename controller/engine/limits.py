@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from typing import Final
 
 PARALLEL_CALLS: Final = 32
-"""Open connections for calls. Engines queue beyond about that many; more only cost file descriptors."""
+"""Open connections for questions. Engines queue beyond about that many; more only cost file descriptors."""
+
+PARALLEL_CHANGES: Final = 32
+"""Creates, starts and removes. A start can take a minute, and must not keep an inspect waiting."""
+
+PARALLEL_STOPS: Final = 512
+"""A stop holds its connection for its whole grace. Many at once are one grace then, and not one for each handful."""
 
 PARALLEL_STREAMS: Final = 4
 """Event streams: the old window, the new one, and room for two that are still being closed."""

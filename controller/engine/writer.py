@@ -32,7 +32,7 @@ class DockerWriter(DockerReader):
             return about_create(refusal)
 
         async with asking(f"create {plan.name}", limit_s=self._connection.limits.create_s, judge=judge):
-            container = await connected.clients.calls.containers.create(body, name=plan.name)
+            container = await connected.clients.changes.containers.create(body, name=plan.name)
             return ContainerId(container.id)
 
     async def start(self, container: ContainerId) -> None:
@@ -40,7 +40,7 @@ class DockerWriter(DockerReader):
 
         An EngineUnavailable leaves open whether it started: only an inspect tells.
         """
-        target = self._connection.connected.clients.calls.containers.container(checked_name(container))
+        target = self._connection.connected.clients.changes.containers.container(checked_name(container))
         async with asking("start", limit_s=self._connection.limits.start_s, judge=about_start):
             await target.start()
 
@@ -48,13 +48,13 @@ class DockerWriter(DockerReader):
         """Ask to stop, kill after the grace; returns once it has ended. Raises ContainerGone on a definite 404."""
         grace_whole_s = max(math.ceil(grace_s), 0)
         limit_s = grace_whole_s + self._connection.limits.stop_extra_s
-        target = self._connection.connected.clients.calls.containers.container(checked_name(container))
+        target = self._connection.connected.clients.stops.containers.container(checked_name(container))
         async with asking("stop", limit_s=limit_s, judge=about_change):
             await target.stop(t=grace_whole_s)
 
     async def remove(self, container: ContainerId) -> None:
         """Remove one that has ended, with its anonymous volumes. Raises EngineConflict when it runs."""
-        target = self._connection.connected.clients.calls.containers.container(checked_name(container))
+        target = self._connection.connected.clients.changes.containers.container(checked_name(container))
         try:
             async with asking("remove", limit_s=self._connection.limits.remove_s, judge=about_change):
                 await target.delete(v=True)

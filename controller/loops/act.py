@@ -26,7 +26,12 @@ from controller.model.ids import ContainerId, SessionId
 from controller.model.instant import seconds_between
 from controller.model.observation import OutcomeSeen
 
-PARALLEL_MAX: Final = 128
+PARALLEL_MAX: Final = 1024
+"""Sessions that something is done to at one time; most of them wait for a stop's grace to pass."""
+PARALLEL_STOPS: Final = 512
+PARALLEL_CHANGES: Final = 32
+"""Creates, starts and removes are work for the engine: more at once only make each of them slower."""
+PARALLEL_ASKS: Final = 16
 INSPECT_LIMIT_S: Final = 5.0
 CALL_LIMIT_S: Final = 60.0
 STOP_SLACK_S: Final = 20.0
@@ -59,6 +64,10 @@ class Act:
         self._queues: dict[SessionId, deque[tuple[Action, bool]]] = {}
         self._busy: dict[SessionId, None] = {}
         self._bell = Bell()
+        # They wait here for their turn, not at the engine, so that a call's time limit begins with the call.
+        self._stops = anyio.CapacityLimiter(PARALLEL_STOPS)
+        self._changes = anyio.CapacityLimiter(PARALLEL_CHANGES)
+        self._asks = anyio.CapacityLimiter(PARALLEL_ASKS)
 
     def take(self, actions: Sequence[Action], *, resumed: bool = False) -> None:
         """Carry these out; they are committed. A resumed one may have been sent by an earlier life."""
@@ -106,8 +115,9 @@ class Act:
                 await self._condition.acceptance(until=action.drop_at)
                 continue
             try:
-                found = await self._look_first(action) if look_first else None
-                return found or await self._send(action)
+                if outcome := await self._in_turn(action, look_first=look_first):
+                    return outcome
+                continue
             except EngineUnavailable as error:
                 self._condition.could_not_ask(error)
                 said = str(error)
@@ -119,6 +129,14 @@ class Act:
             delay_s = min(2 * delay_s, RETRY_MAX_S)
         message = "no certain answer in time" + (f": {one_line(said, limit=300)}" if said else "")
         return Outcome(action=action, kind=OutcomeKind.DROPPED, message=message)
+
+    async def _in_turn(self, action: Action, *, look_first: bool) -> Outcome | None:
+        """Look and send, once there is room for it; None when the wait has outlived its sense."""
+        async with self._stops if action.kind is ActionKind.STOP else self._changes:
+            if not self._condition.accepted or self._clock.now() >= action.drop_at:
+                return None
+            found = await self._look_first(action) if look_first else None
+            return found or await self._send(action)
 
     async def _look_first(self, action: Action) -> Outcome | None:
         """The outcome, when the target shows that nothing is to be sent. Raises EngineUnavailable."""
@@ -196,6 +214,7 @@ class Act:
             return None
 
     async def _inspect(self, container: ContainerId | str) -> Snapshot:
-        snapshot = await within(self._clock, INSPECT_LIMIT_S, lambda: self._engine.inspect(container))
+        async with self._asks:
+            snapshot = await within(self._clock, INSPECT_LIMIT_S, lambda: self._engine.inspect(container))
         self._condition.answered()
         return snapshot
