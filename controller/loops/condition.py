@@ -26,6 +26,8 @@ class ControllerCondition:
         self.engine: EngineInfo | None = None
         self.accepted = False
         """The engine that answers is the ledger's own. False while there is no connection: then nobody knows."""
+        self.connects_count = 0
+        """Times that the engine was accepted: a sweep that began before the latest of them is worth nothing."""
         self.accepted_since: Instant | None = None
         """Our clock when it was last accepted: what was due before that is done late."""
         self.engine_trouble = "not asked yet"
@@ -86,6 +88,7 @@ class ControllerCondition:
     def accept(self) -> None:
         """It is the ledger's engine: the loops may ask and act."""
         self.accepted = True
+        self.connects_count += 1
         self.accepted_since = self._clock.now()
         self.engine_trouble = ""
         self._acceptance.turn()

@@ -112,7 +112,7 @@ class Look:
     async def now(self, container: ContainerId | str) -> ContainerSeen:
         """Look at one container at once, for a request; the caller submits what comes of it. Raises EngineError."""
         if not self._condition.accepted:
-            raise EngineUnavailable(self._condition.engine_trouble, request_sent=False)
+            raise EngineUnavailable(self._condition.engine_trouble)
         asked_at = self._clock.now()
         snapshot = await within(self._clock, LIMIT_S, lambda: self._engine.inspect(container))
         return self._seen(snapshot, asked_at=asked_at, cause=LookCause.REQUEST)

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Final, Never
 
+import anyio
+
 from controller.interfaces import Clock, JournalFilter, LedgerReader
 from controller.loops.log import Log
 from controller.loops.waiting import Bell, Tide
@@ -33,6 +35,7 @@ class Publish:
         self._committed = published
         self._repeat_until = published
         self._held: deque[JournalRow] = deque()
+        self._printing = anyio.Lock()
         self._bell = Bell()
         self._tide = Tide()
 
@@ -77,6 +80,10 @@ class Publish:
 
     async def drain(self) -> None:
         """Print what is committed and not printed yet."""
+        async with self._printing:
+            await self._drain()
+
+    async def _drain(self) -> None:
         rows: Sequence[JournalRow] = self._from_memory()
         if not rows and self._published < self._committed:
             rows = await self._ledger.journal(JournalFilter(after=self._published, limit=PAGE))

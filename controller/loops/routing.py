@@ -15,7 +15,7 @@ from controller.loops.inbox import Envelope
 from controller.loops.working_copy import WorkingCopy
 from controller.model.container import ContainerState
 from controller.model.decision import LookWish
-from controller.model.ids import ContainerId, SessionId
+from controller.model.ids import ContainerId, SessionId, SessionName
 from controller.model.instant import Instant
 from controller.model.observation import (
     ContainerAbsent,
@@ -30,10 +30,12 @@ from controller.model.observation import (
     OutcomeSeen,
     SessionRequested,
 )
-from controller.model.session import Origin
+from controller.model.session import Origin, Session
 
 HELD_CONTAINERS_MAX: Final = 256
 HELD_EVENTS_MAX: Final = 64
+RIVAL_AGAIN_S: Final = 2.0
+"""When to look again at a container that seems to be the second under one key."""
 _LIVE: Final = (ContainerState.RUNNING, ContainerState.PAUSED)
 
 
@@ -53,6 +55,7 @@ class Routing:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._held: dict[ContainerId, list[EventSeen]] = {}
+        self._rivals: dict[ContainerId, None] = {}
 
     def route(self, envelope: Envelope, copy: WorkingCopy, *, engine_now: Instant) -> Route:
         """Where this one goes."""
@@ -115,7 +118,12 @@ class Routing:
         held = self._held.pop(container, [])
         if isinstance(verdict, ContainerAdmitted):
             return Route(targets=[(verdict.session_id, verdict), *((verdict.session_id, one) for one in held)])
-        if duplicate := self._duplicate(seen, verdict, copy, rules):
+        rival = _rival(seen, verdict, copy)
+        if rival is not None and container not in self._rivals:
+            self._held[container] = held
+            return self._doubt(seen, rival)
+        self._rivals.pop(container, None)
+        if rival is not None and (duplicate := _duplicate(seen, rival, copy, rules)):
             return Route(targets=[(duplicate.session_id, duplicate), *((duplicate.session_id, one) for one in held)])
         return Route(targets=[(verdict, seen), *((verdict, one) for one in held)])
 
@@ -125,31 +133,41 @@ class Routing:
             return Route(answer=Answer(accepted=False, message=verdict.reason))
         return Route(targets=[(verdict.session_id, verdict)])
 
-    def _duplicate(
-        self, seen: ContainerSeen, owner: SessionId, copy: WorkingCopy, rules: Rules
-    ) -> ContainerAdmitted | None:
-        """A second live container under one external key gets a session of its own, under a suffixed name."""
-        session = copy.session(owner)
-        facts = seen.snapshot.facts
-        if session is None or not session.is_external or session.container_id in (None, facts.id):
-            return None
-        if seen.snapshot.state not in _LIVE or not session.phase.is_live:
-            return None
-        key = f"{session.external_key}#{facts.id[:12]}"
-        names = copy.directory().taken
-        suffixed = f"{session.name[:56]}-{external_session_id(key, rules)[:6]}"
-        name = type(session.name)(suffixed)
-        if name in names:
-            return None
-        return ContainerAdmitted(
-            session_id=external_session_id(key, rules),
-            name=name,
-            origin=Origin.EXTERNAL,
-            external_key=key,
-            may_act=session.may_act,
-            seen=seen,
-            renamed_from=session.name,
-        )
+    def _doubt(self, seen: ContainerSeen, session: Session) -> Route:
+        """Two that seem to live under one key. Most often one has just followed the other: look at both again."""
+        container = seen.snapshot.facts.id
+        self._rivals[container] = None
+        while len(self._rivals) > HELD_CONTAINERS_MAX:
+            del self._rivals[next(iter(self._rivals))]
+        again = LookWish(container=container, cause=seen.cause, delay_s=RIVAL_AGAIN_S)
+        assert session.container_id is not None
+        return Route(looks=[LookWish(container=session.container_id, cause=seen.cause, tail=True), again])
+
+
+def _rival(seen: ContainerSeen, owner: SessionId, copy: WorkingCopy) -> Session | None:
+    """The session that lives in another container, when this one lives too and claims the same external key."""
+    session = copy.session(owner)
+    if session is None or not session.is_external or session.container_id in (None, seen.snapshot.facts.id):
+        return None
+    return session if seen.snapshot.state in _LIVE and session.phase.is_live else None
+
+
+def _duplicate(seen: ContainerSeen, session: Session, copy: WorkingCopy, rules: Rules) -> ContainerAdmitted | None:
+    """A second live container under one external key gets a session of its own, under a suffixed name."""
+    key = f"{session.external_key}#{seen.snapshot.facts.id[:12]}"
+    session_id = external_session_id(key, rules)
+    name = SessionName(f"{session.name[:56]}-{session_id[:6]}")
+    if copy.session(session_id) is not None or name in copy.directory().taken:
+        return None
+    return ContainerAdmitted(
+        session_id=session_id,
+        name=name,
+        origin=Origin.EXTERNAL,
+        external_key=key,
+        may_act=session.may_act,
+        seen=seen,
+        renamed_from=session.name,
+    )
 
 
 def _requested(requested: SessionRequested, copy: WorkingCopy) -> Route:

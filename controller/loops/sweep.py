@@ -5,7 +5,7 @@ phase, and a list that could not be had changes nothing at all.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Never
 
 import anyio
@@ -23,7 +23,7 @@ from controller.loops.surroundings import Surroundings
 from controller.loops.waiting import Bell, within
 from controller.model.container import ListedContainer
 from controller.model.decision import LookWish
-from controller.model.ids import ContainerId
+from controller.model.ids import ContainerId, SessionId
 from controller.model.instant import Instant, after
 from controller.model.journal import Gap
 from controller.model.observation import LookCause
@@ -150,14 +150,12 @@ class Sweep:
             self._next_at = after(self._clock.now(), wait_s)
 
     async def _sweep(self, *, dry_run: bool, remove_orphans: bool, plan: bool) -> SweepReport:
-        if not self._condition.accepted:
-            raise EngineUnavailable(self._condition.engine_trouble, request_sent=False)
-        wants_count = self._wants_count
+        wants_count, connects_count = self._wants_count, self._condition.connects_count
         gaps = self._gaps.now_open() if self._condition.stream_open_since is not None else []
-        listed, findings = await self._compare()
+        listed, findings = await self._compare(connects_count)
         lines = await self._planner.lines(findings, remove_orphans=remove_orphans) if plan else ()
         if not dry_run:
-            await self._follow_up(listed, findings, gaps, remove_orphans=remove_orphans)
+            await self._follow_up(findings, gaps, remove_orphans=remove_orphans)
             self._condition.swept(still_owed=self._wants_count != wants_count)
         return SweepReport(
             at=self._clock.now(),
@@ -167,10 +165,17 @@ class Sweep:
             lines=lines,
         )
 
-    async def _compare(self) -> tuple[Sequence[ListedContainer], Sequence[Finding]]:
+    def _assert_same_engine(self, connects_count: int) -> None:
+        """After a reconnect another engine may answer, and what was asked of the one before tells nothing of it."""
+        if not self._condition.accepted or self._condition.connects_count != connects_count:
+            raise EngineUnavailable(self._condition.engine_trouble or "reconnected meanwhile")
+
+    async def _compare(self, connects_count: int) -> tuple[Sequence[ListedContainer], Sequence[Finding]]:
         """The lists and what they tell. When too many are missing, the list is not believed until the third look."""
         for look in range(1, LISTS_PER_BRAKE + 1):
+            self._assert_same_engine(connects_count)
             listed = await self._lists()
+            self._assert_same_engine(connects_count)
             sessions = list(self._roster.sessions.values())
             findings = compare(
                 sessions,
@@ -192,7 +197,6 @@ class Sweep:
 
     async def _follow_up(
         self,
-        listed: Sequence[ListedContainer],
         findings: Sequence[Finding],
         gaps: Sequence[Gap],
         *,
@@ -208,17 +212,22 @@ class Sweep:
         complete = await self._look_at(known, in_gap=bool(gaps), until=until)
         unknown = [one.container for one in wanted if one.container not in known]
         complete &= await self._look_at(unknown, in_gap=bool(gaps), remove_orphans=remove_orphans, until=until)
-        if complete:
-            # What the looks showed is in the inbox before this, so it is committed by the answer.
-            slot = Slot()
-            await self._inbox.ask(Note(slot=slot), slot)
-            moved = sum(1 for one in before.values() if _has_moved(one, self._roster.sessions.get(one.id)))
-            for gap in gaps:
-                self._gaps.close(gap, found=_phrase(findings, moved=moved))
-            return
-        self._reconnected = self._reconnected or reconnected
-        if gaps:
+        if gaps and complete:
+            await self._close(gaps, findings, before)
+        if not complete:
+            self._reconnected = self._reconnected or reconnected
+        if gaps and not complete:
             raise EngineUnavailable("not all looks after a gap could be had")
+
+    async def _close(
+        self, gaps: Sequence[Gap], findings: Sequence[Finding], before: Mapping[SessionId, Session]
+    ) -> None:
+        # What the looks showed is in the inbox before this, so it is committed by the answer.
+        slot = Slot()
+        await self._inbox.ask(Note(slot=slot), slot)
+        moved = sum(1 for one in before.values() if _has_moved(one, self._roster.sessions.get(one.id)))
+        for gap in gaps:
+            self._gaps.close(gap, found=_phrase(findings, moved=moved))
 
     async def _look_at(
         self, containers: Iterable[ContainerId], *, in_gap: bool, until: Instant, remove_orphans: bool = False

@@ -11,6 +11,7 @@ from tests.support.manual_clock import ManualClock
 from tests.support.stage import on_stage
 
 WATCHED = {"agentd.watch": "true"}
+SERVICE = WATCHED | {"com.docker.compose.project": "shop", "com.docker.compose.service": "web"}
 
 
 async def test_an_external_container_is_found_by_the_first_sweep(tmp_path: Path) -> None:
@@ -64,3 +65,36 @@ async def test_a_container_that_is_born_and_dies_before_it_was_looked_at_keeps_i
         row = await stage.row(lambda row: row.draft.to_phase is Phase.FAILED)
         assert row.draft.exit is not None
         assert row.draft.exit.exit_code == 7
+
+
+async def test_a_recreated_compose_service_is_a_new_attempt_of_its_session_whatever_is_seen_first(
+    tmp_path: Path,
+) -> None:
+    engine = FakeEngine(ManualClock())
+    first = engine.add("shop-web-1", labels=SERVICE)
+    async with on_stage(tmp_path, engine) as stage:
+        await stage.row(lambda row: row.draft.to_phase is Phase.RUNNING)
+        engine.destroy(first, told=False)
+        await stage.clock.advance(1)
+        second = engine.add("shop-web-1", labels=SERVICE)
+        engine.emit(EventAction.START, second)
+        await stage.row(lambda row: row.draft.container_id == second, step_s=0.5)
+        await stage.clock.advance(100)
+        await stage.settle()
+        [session] = await stage.ledger.sessions(include_removed=True)
+        assert (session.attempt_count, session.container_id, session.phase) == (2, second, Phase.RUNNING)
+
+
+async def test_a_second_live_container_under_one_key_gets_a_session_of_its_own(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    first = engine.add("shop-web-1", labels=SERVICE)
+    async with on_stage(tmp_path, engine) as stage:
+        await stage.row(lambda row: row.draft.to_phase is Phase.RUNNING)
+        second = engine.add("shop-web-1b", labels=SERVICE)
+        engine.emit(EventAction.START, second)
+        await stage.row(lambda row: row.draft.container_id == second, step_s=0.5)
+        await stage.clock.advance(100)
+        await stage.settle()
+        sessions = await stage.ledger.sessions()
+        assert [session.container_id for session in sessions] == [first, second]
+        assert sessions[1].name.startswith("shop-web-1-")
