@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from controller.core.draft import Draft
 from controller.core.rules import Rules
-from controller.core.settling import begin
+from controller.core.settling import settle
 from controller.model.action import ActionKind
 from controller.model.observation import LookCause
 from controller.model.phase import Desired, Phase
@@ -32,8 +32,9 @@ def pursue(draft: Draft) -> None:
         _toward_removal(draft)
     elif session.stop_wanted is not None:
         _toward_stop(draft, session.stop_wanted)
-    elif session.restart_wanted and session.phase.is_ended and session.look_owed_until is None:
-        begin(draft, why="restart")
+    elif session.phase.is_ended and session.look_owed_until is None:
+        # What could not be settled while an action was open is settled now.
+        settle(draft)
 
 
 def want_stop(draft: Draft, cause: StopCause, *, actor: str, longest_grace_s: float | None = None) -> None:

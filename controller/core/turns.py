@@ -59,7 +59,7 @@ def on_controller_stopping(draft: Draft, stopping: ControllerStopping) -> None:
         became_engine_restart(draft)
     if stopping.leave_running or session.origin not in _OURS or not draft.rules.may_restart:
         return
-    if has_process(session) or session.phase in (Phase.STARTING, Phase.PENDING):
+    if has_process(session) or session.phase is Phase.STARTING or session.open_actions:
         draft.session = replace(draft.session, restart_wanted=False)
         want_stop(draft, StopCause.SHUTDOWN, actor=ACTOR_CONTROLLER, longest_grace_s=stopping.grace_s)
 

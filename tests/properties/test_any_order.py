@@ -22,7 +22,8 @@ from controller.model.observation import (
     Observation,
     Verb,
 )
-from controller.model.phase import Health, Phase
+from controller.model.phase import Desired, Health, Phase
+from controller.model.reason import Reason
 from controller.model.session import Origin, Session
 from controller.model.spec import RestartMode
 from tests.support import builders as make
@@ -115,6 +116,16 @@ def _begin(origin: Origin, mode: RestartMode, engine_restart: EngineRestart) -> 
     )
     story(make.admitted(make.running(facts=container), origin=origin))
     return story
+
+
+def _is_going_somewhere(session: Session) -> None:
+    """What is wanted and is not so has a next step: an action, a deadline, or an owner of restarts that is not us."""
+    waits = session.open_actions or session.due_at is not None or session.removed_at is not None
+    unmet = session.desired is Desired.RUNNING and session.phase in (Phase.STOPPED, Phase.FAILED)
+    if not unmet or waits or session.reason is Reason.CONTROLLER_SHUTDOWN:
+        return
+    assert session.container is not None
+    assert session.container.engine_restart is not EngineRestart.NO
 
 
 def _holds(before: Session, after: Session) -> None:
