@@ -9,7 +9,7 @@ from controller.api.problems import Problem
 from controller.api.reading import json_of, read_query
 from controller.api.route import Route
 from controller.api.schemas import EventsQuery, JournalQuery
-from controller.api.views import RowsView, row_view, rows_view
+from controller.api.views import RowsView, is_shown, row_view, rows_view
 from controller.interfaces import JournalFilter
 from controller.model.journal import JournalRow
 
@@ -43,7 +43,7 @@ async def _pump(edge: Edge, response: web.StreamResponse, seq: int) -> None:
     while True:
         rows = await edge.ledger.journal(JournalFilter(after=seq, limit=_PAGE))
         if rows:
-            await response.write("".join(_message(row) for row in rows).encode())
+            await response.write("".join(_message(row) for row in rows if is_shown(row)).encode())
             seq = rows[-1].seq
         elif not await edge.row_beyond(seq, wait_s=HEARTBEAT_S):
             await response.write(b": still here\n\n")

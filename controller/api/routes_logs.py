@@ -18,10 +18,13 @@ from controller.api.route import Route
 from controller.api.schemas import LogsQuery
 from controller.errors import ContainerGone, EngineUnavailable
 from controller.model.ids import ContainerId
+from controller.model.instant import Instant, after
 from controller.model.session import Attempt, Session
 
 TAIL_MAX_BYTES: Final = 1024 * 1024
 ENGINE_TIMEOUT_S: Final = 20.0
+SLACK_S: Final = 2.0
+"""An engine notes StartedAt a moment after the program began to print, and FinishedAt may be as imprecise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,25 +37,34 @@ class Lines:
     absent: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Which container's lines, and of which time by the engine's clock."""
+
+    container: ContainerId | None
+    since: Instant | None = None
+    until: Instant | None = None
+
+
 async def show_logs(edge: Edge, request: web.Request) -> web.StreamResponse:
     """GET /v1/sessions/{name}/logs."""
     query = read_query(request, LogsQuery)
     session = await edge.session(request.match_info["name"])
-    attempt = await _attempt(edge, session, query.attempt)
+    window = await _window(edge, session, query.attempt)
     if query.follow and session.container_id is not None and query.attempt in (None, session.attempt_count):
         followed = await _follow(edge, request, session.container_id, query.tail)
         if followed is not None:
             return followed
-    found = await engine_lines(edge, session, attempt, query)
+    found = await engine_lines(edge, window, query)
     if found.source != "engine":
         found = await kept_lines(edge, session, query, found.absent)
     body = b"".join(_bytes_of(line) for line in found.lines)
     return web.Response(body=body, headers=_headers(found))
 
 
-async def engine_lines(edge: Edge, session: Session, attempt: Attempt | None, query: LogsQuery) -> Lines:
+async def engine_lines(edge: Edge, window: Window, query: LogsQuery) -> Lines:
     """The engine's answer; `none` when it has nothing to say or could not be asked."""
-    container = attempt.container if attempt is not None else session.container_id
+    container = window.container
     if container is None:
         return Lines(source="none", absent="no container")
     try:
@@ -62,8 +74,8 @@ async def engine_lines(edge: Edge, session: Session, attempt: Attempt | None, qu
                 container,
                 lines=query.tail,
                 max_bytes=TAIL_MAX_BYTES,
-                since=attempt.started_at if attempt is not None else None,
-                until=attempt.finished_at if attempt is not None else None,
+                since=window.since,
+                until=window.until,
             ),
         )
     except ContainerGone:
@@ -86,13 +98,22 @@ async def kept_lines(edge: Edge, session: Session, query: LogsQuery, absent: str
     return Lines(source="kept", lines=kept)
 
 
-async def _attempt(edge: Edge, session: Session, number: int | None) -> Attempt | None:
+async def _window(edge: Edge, session: Session, number: int | None) -> Window:
     if number is None:
-        return None
-    for attempt in await edge.ledger.attempts(session.id):
-        if attempt.number == number:
-            return attempt
-    raise Problem(404, f"{session.name} has no attempt {number} on record")
+        return Window(container=session.container_id)
+    attempts = {attempt.number: attempt for attempt in await edge.ledger.attempts(session.id)}
+    if number not in attempts:
+        raise Problem(404, f"{session.name} has no attempt {number} on record")
+    return window_of(attempts[number], attempts.get(number - 1))
+
+
+def window_of(attempt: Attempt, before: Attempt | None) -> Window:
+    """From a moment before its start, but after the end of the attempt before it in the same container."""
+    since = after(attempt.started_at, -SLACK_S) if attempt.started_at is not None else None
+    if since is not None and before is not None and before.container == attempt.container and before.finished_at:
+        since = max(since, before.finished_at)
+    until = after(attempt.finished_at, SLACK_S) if attempt.finished_at is not None else None
+    return Window(container=attempt.container, since=since, until=until)
 
 
 async def _follow(edge: Edge, request: web.Request, container: ContainerId, tail: int) -> web.StreamResponse | None:

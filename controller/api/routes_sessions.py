@@ -1,11 +1,11 @@
 """Sessions, as they are: the list, one of them, its timeline, and why it is where it is."""
 
-from collections import deque
 from typing import Final
 
 from aiohttp import web
 
 from controller.api.edge import Edge
+from controller.api.explaining import explained
 from controller.api.reading import json_of, read_query
 from controller.api.route import Route
 from controller.api.schemas import NoQuery, PageQuery, SessionsQuery
@@ -17,15 +17,8 @@ from controller.api.views import (
     rows_view,
     session_view,
 )
-from controller.core.why import explain
-from controller.interfaces import JournalFilter, LedgerReader
-from controller.model.ids import SessionId
-from controller.model.journal import JournalRow
+from controller.interfaces import JournalFilter
 from controller.model.session import Session
-
-EXPLAINED_ROWS_MAX: Final = 2_000
-"""An explanation rests on the newest rows, no more than these."""
-_PAGE: Final = 1_000
 
 
 async def list_sessions(edge: Edge, request: web.Request) -> web.Response:
@@ -62,27 +55,7 @@ async def show_why(edge: Edge, request: web.Request) -> web.Response:
     """GET /v1/sessions/{name}/why."""
     read_query(request, NoQuery)
     session = await edge.session(request.match_info["name"])
-    explanation = explain(
-        session=session,
-        rows=await newest_rows(edge.ledger, session.id),
-        evidence=await edge.ledger.evidence(session.id),
-        now=edge.clock.now(),
-    )
-    return json_of(
-        WhyView(sentence=explanation.sentence, facts=list(explanation.facts), outlook=explanation.outlook),
-    )
-
-
-async def newest_rows(ledger: LedgerReader, session_id: SessionId) -> list[JournalRow]:
-    """The newest rows of one session, oldest of them first."""
-    kept: deque[JournalRow] = deque(maxlen=EXPLAINED_ROWS_MAX)
-    after = 0
-    while True:
-        page = await ledger.journal(JournalFilter(after=after, limit=_PAGE, session_id=session_id))
-        kept.extend(page)
-        if len(page) < _PAGE:
-            return list(kept)
-        after = page[-1].seq
+    return json_of(await explained(edge.ledger, session, now=edge.clock.now()))
 
 
 def session_response(edge: Edge, session: Session, *, status: int = 200) -> web.Response:

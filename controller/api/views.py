@@ -11,7 +11,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from controller.interfaces import PlanLine, Readiness, SweepReport
 from controller.model.exit import Confidence, Exit, Verdict
 from controller.model.instant import Instant, to_rfc3339
-from controller.model.journal import JournalRow
+from controller.model.journal import JournalRow, RowKind
 from controller.model.phase import Desired, Health, Phase, Status
 from controller.model.reason import Reason, Source
 from controller.model.session import Session
@@ -279,8 +279,14 @@ def row_view(row: JournalRow) -> RowView:
 
 
 def rows_view(rows: Sequence[JournalRow], *, limit: int) -> RowsView:
-    """One page of the journal."""
-    return RowsView(items=[row_view(row) for row in rows], next=rows[-1].seq if len(rows) >= limit else None)
+    """One page of the journal, without the notes that are there only for a replay."""
+    shown = [row_view(row) for row in rows if is_shown(row)]
+    return RowsView(items=shown, next=rows[-1].seq if len(rows) >= limit else None)
+
+
+def is_shown(row: JournalRow) -> bool:
+    """Whether a row tells people anything."""
+    return row.draft.kind is not RowKind.NOTE
 
 
 def sweep_view(report: SweepReport, *, only: Sequence[str] | None = None) -> SweepView:

@@ -106,9 +106,10 @@ def _show_again(call: Invocation, lines: list[str], *, first: bool) -> None:
 async def _print_rows(call: Invocation, source: Reading, *, after: int, name: str | None) -> int:
     """Print every row after `after`; returns the last one's seq."""
     while True:
-        rows = await source.rows(after=after, name=name)
-        if not rows:
-            return after
-        for row in rows:
+        page = await source.rows(after=after, name=name)
+        for row in page.items:
             call.say(as_json(row) if call.as_json else row_line(row))
-        after = rows[-1].seq
+            after = row.seq
+        if page.next is None:
+            return after
+        after = page.next

@@ -4,25 +4,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from controller.api.routes_sessions import newest_rows
+from controller.api.explaining import explained
 from controller.api.views import (
     RowsView,
-    RowView,
     SessionsView,
     SessionView,
     WhyView,
-    row_view,
+    rows_view,
     session_view,
 )
 from controller.cli.client import Client, connected, lines_of, session_path
 from controller.cli.failure import CommandFailed, ExitCode
 from controller.cli.invocation import Invocation
 from controller.cli.wall import wall_now
-from controller.core.why import explain
 from controller.interfaces import JournalFilter, LedgerReader
 from controller.model.ids import SessionName
 from controller.model.session import Session
-from controller.store.ledger import open_readonly
 
 PAGE = 500
 
@@ -42,7 +39,7 @@ class Reading(Protocol):
         """Its explanation."""
         ...
 
-    async def rows(self, *, after: int, name: str | None) -> list[RowView]:
+    async def rows(self, *, after: int, name: str | None) -> RowsView:
         """One page of journal rows after `after`, of one session or of all."""
         ...
 
@@ -76,9 +73,9 @@ class _AskedController:
     async def why(self, name: str) -> WhyView:
         return await self._client.get(session_path(name, "/why"), WhyView)
 
-    async def rows(self, *, after: int, name: str | None) -> list[RowView]:
+    async def rows(self, *, after: int, name: str | None) -> RowsView:
         path = "/v1/journal" if name is None else session_path(name, "/timeline")
-        return (await self._client.get(path, RowsView, {"after": str(after), "limit": str(PAGE)})).items
+        return await self._client.get(path, RowsView, {"after": str(after), "limit": str(PAGE)})
 
     async def logs(self, name: str, *, tail: int, follow: bool, attempt: int | None) -> AsyncIterator[str]:
         query = {"tail": str(tail), "follow": str(follow).lower()}
@@ -107,19 +104,12 @@ class _OpenedLedger:
         return session_view(await self._find(name), reachable=False)
 
     async def why(self, name: str) -> WhyView:
-        session = await self._find(name)
-        explanation = explain(
-            session=session,
-            rows=await newest_rows(self._ledger, session.id),
-            evidence=await self._ledger.evidence(session.id),
-            now=wall_now(),
-        )
-        return WhyView(sentence=explanation.sentence, facts=list(explanation.facts), outlook=explanation.outlook)
+        return await explained(self._ledger, await self._find(name), now=wall_now())
 
-    async def rows(self, *, after: int, name: str | None) -> list[RowView]:
+    async def rows(self, *, after: int, name: str | None) -> RowsView:
         session_id = (await self._find(name)).id if name is not None else None
         wanted = JournalFilter(after=after, limit=PAGE, session_id=session_id)
-        return [row_view(row) for row in await self._ledger.journal(wanted)]
+        return rows_view(await self._ledger.journal(wanted), limit=PAGE)
 
     async def logs(self, name: str, *, tail: int, follow: bool, attempt: int | None) -> AsyncIterator[str]:
         if follow:
@@ -142,6 +132,9 @@ class _OpenedLedger:
 async def reading(call: Invocation) -> AsyncIterator[Reading]:
     """The place that this invocation reads from."""
     if call.arguments.db:
+        # Imported here: whoever asks a controller does not pay for the ledger.
+        from controller.store.ledger import open_readonly
+
         async with open_readonly(call.arguments.db) as ledger:
             yield _OpenedLedger(ledger, call)
     else:

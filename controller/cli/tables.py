@@ -1,5 +1,6 @@
 """Tables and lines for people. Every cell goes through `clean`: nothing from outside breaks a row or a terminal."""
 
+import json
 import unicodedata
 from collections.abc import Sequence
 from typing import Final
@@ -10,6 +11,7 @@ from controller.log import clean
 
 CELL_MAX_CHARS: Final = 64
 TEXT_MAX_CHARS: Final = 300
+_EMPTY: Final[Sequence[object]] = (None, "", [], {})
 _COLOURS: Final = {"running": "32", "failed": "31", "backoff": "33", "stopping": "33", "starting": "36"}
 
 
@@ -73,12 +75,12 @@ def plan_table(lines: Sequence[PlanLineView]) -> list[str]:
 def facts_of(session: SessionView) -> list[str]:
     """What `show` shows: one fact a line, the empty ones left out."""
     told = session.model_dump(mode="json", exclude={"exit", "spec", "labels"})
-    lines = [_fact(key, str(value)) for key, value in told.items() if value not in (None, "")]
+    lines = [_fact(key, _text(value)) for key, value in told.items() if value not in _EMPTY]
     if session.exit is not None:
         lines += [_fact(f"exit.{key}", text) for key, text in exit_facts(session.exit)]
     if session.spec is not None:
         spec = session.spec.model_dump(mode="json")
-        lines += [_fact(f"spec.{key}", str(value)) for key, value in spec.items() if value not in (None, "", [], {})]
+        lines += [_fact(f"spec.{key}", _text(value)) for key, value in spec.items() if value not in _EMPTY]
     return lines + [_fact("label", f"{key}={value}") for key, value in sorted(session.labels.items())]
 
 
@@ -91,6 +93,10 @@ def exit_facts(end: ExitView) -> list[tuple[str, str]]:
     if end.error:
         facts.append(("error", end.error))
     return facts + [("evidence", each) for each in end.evidence]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _fact(key: str, value: str) -> str:

@@ -9,10 +9,12 @@ import anyio
 import pytest
 from aiohttp import ClientResponse
 
-from controller.interfaces import PlanLine, Readiness
+from controller.interfaces import Batch, CommittedDecision, JournalFilter, PlanLine, Readiness
+from controller.loops.publish import line_of
 from controller.model.ids import ContainerId
+from controller.model.journal import RowKind
 from controller.model.reason import Reason
-from tests.api.world import HandClock, Site, World, a_session, an_evidence, container_of
+from tests.api.world import HandClock, Site, World, a_session, an_evidence, container_of, row_of
 
 HOSTILE = "\x1b[31mred\x1b[0m\r\nid: 99\nevent: forged\n\n<script>alert(1)</script>\u202e\u2028"
 
@@ -100,6 +102,27 @@ async def test_the_journal_is_paged_by_seq(site: Site, world: World) -> None:
         *("seq", "session", "attempt", "from", "to", "health_from", "health_to", "reason", "message", "source"),
         *("actor", "at", "observed_at", "committed_at", "container_id", "exit", "evidence"),
     }
+
+
+async def test_notes_that_serve_a_replay_are_not_shown(site: Site, world: World) -> None:
+    alpha = await world.run(a_session("alpha", now=world.clock.now()))
+    note = replace(row_of(alpha, world.clock.now()), kind=RowKind.NOTE)
+    for _ in range(3):
+        await world.ledger.commit(Batch(decisions=[CommittedDecision(observation=None, rows=[note])]))
+    await world.fail(alpha, Reason.ERROR_EXIT, "exit 3")
+    page = await _json(site, "/v1/journal?after=1&limit=2")
+    assert (page["items"], page["next"]) == ([], 3)
+    assert [row["seq"] for row in (await _json(site, "/v1/journal"))["items"]] == [1, 5]
+
+
+async def test_a_row_is_told_over_http_as_in_the_log(site: Site, world: World) -> None:
+    alpha = await world.run(a_session("alpha", now=world.clock.now()))
+    await world.fail(alpha, Reason.ERROR_EXIT, HOSTILE)
+    rows = await world.ledger.journal(JournalFilter())
+    told = (await _json(site, "/v1/journal"))["items"]
+    for row, over_http in zip(rows, told, strict=True):
+        logged = json.loads(json.dumps(line_of(row)))
+        assert logged == {key: over_http[key] for key in logged}
 
 
 async def _messages(answer: ClientResponse) -> AsyncIterator[dict[str, str]]:
