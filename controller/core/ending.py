@@ -292,8 +292,7 @@ def _look_is_settled(draft: Draft) -> None:
     assert attempt is not None
     if not attempt.looked_at_end:
         draft.session = replace(draft.session, attempt=replace(attempt, looked_at_end=True))
-    if draft.session.look_owed_until is not None:
-        settle(draft)
+    settle(draft)
 
 
 def _gone_before_start(draft: Draft, attempt: Attempt) -> None:
@@ -329,5 +328,11 @@ def _leave_container(draft: Draft, *, source: Source | None) -> None:
         restart_wanted=False,
         removal_wanted=False,
     )
-    actor = ACTOR_CONTROLLER if session.removal_wanted else ACTOR_EXTERNAL
-    draft.tell(message="its container is removed", actor=actor, source=source)
+    draft.tell(message="its container is removed", actor=_remover(session), source=source)
+
+
+def _remover(session: Session) -> str:
+    if session.removal_wanted:
+        return ACTOR_CONTROLLER
+    at_its_end = session.container is not None and session.container.auto_remove
+    return ACTOR_ENGINE if at_its_end and session.reason not in EXTERNAL_STOPS else ACTOR_EXTERNAL

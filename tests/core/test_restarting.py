@@ -190,3 +190,26 @@ def test_after_a_controller_restart_everybody_gets_the_whole_grace() -> None:
     story(ControllerStarted(observed_at=make.at(5000)))
     assert story.session.connection_due_at == make.at(5060)
     assert story.actions == []
+
+
+def test_an_end_that_comes_while_its_stop_is_open_is_settled_with_the_outcome() -> None:
+    story = running_session(make.spec(expect_connection=True))
+    due_at = story.session.connection_due_at
+    assert due_at is not None
+    story(DeadlineReached(observed_at=due_at))
+    stop = story.action
+    story(make.event(EventAction.DIE, 62, exit_code=143))
+    story(make.seen(make.exited(143, finished_s=62), seconds=62.1))
+    assert story.session.next_attempt_at is None
+    story(make.outcome(stop, 63, kind=OutcomeKind.GONE))
+    assert story.session.phase is Phase.BACKOFF
+    assert story.session.container is None
+
+
+def test_a_session_that_was_never_started_is_left_alone_at_shutdown() -> None:
+    story = Story()
+    story(make.requested(start=False))
+    story(make.outcome(story.action, 0.5, shot=make.snapshot(ContainerState.CREATED, started_s=None)))
+    story(ControllerStopping(leave_running=False, grace_s=5, observed_at=make.at(3)))
+    assert story.session.phase is Phase.PENDING
+    assert story.session.open_actions == ()
