@@ -102,10 +102,10 @@ def about_question(refusal: Refusal) -> EngineError:
 
 
 def about_change(refusal: Refusal) -> EngineError:
-    """A stop or a remove."""
+    """A stop or a remove. Podman answers 500, not 409, to the removal of what runs."""
     if refusal.says_gone:
         return ContainerGone(str(refusal))
-    if refusal.status == 409:
+    if refusal.status == 409 or (refusal.status == 500 and "without force" in refusal.message):
         return EngineConflict(str(refusal))
     if refusal.is_passing or refusal.status == 404:
         return EngineUnavailable(str(refusal))
@@ -128,10 +128,14 @@ def about_start(refusal: Refusal) -> EngineError:
 
 
 def about_create(refusal: Refusal) -> EngineError:
-    """A create; the only 404 there is about the image or a network."""
+    """A create; the only 404 there is about the image or a network.
+
+    Podman answers 500 where it has no init process to put into the container: that is for its owner to mend.
+    """
     if "already in use" in refusal.message and refusal.status in (409, 500):
         return EngineConflict(str(refusal))
-    return EngineRefused(str(refusal)) if refusal.status == 404 else about_change(refusal)
+    final = refusal.status == 404 or "init binary" in refusal.message
+    return EngineRefused(str(refusal)) if final else about_change(refusal)
 
 
 @asynccontextmanager

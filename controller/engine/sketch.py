@@ -12,6 +12,7 @@ import anyio
 
 from controller.engine import translate
 from controller.engine.connection import Connection
+from controller.engine.limits import PARALLEL_STOPS
 from controller.engine.reader import PREFIX_LABEL, WATCH_LABEL
 from controller.engine.writer import DockerWriter
 from controller.errors import ContainerGone, EngineError, EngineRefused, EngineUnavailable
@@ -25,8 +26,6 @@ CONTROLLER_LABEL: Final = "agentd.controller"
 ROLE_LABEL: Final = "agentd.role"
 
 _LIVE: Final = frozenset({ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING})
-_PARALLEL_STOPS: Final = 16
-"""Side by side: 50 sessions that ignore their signal end within four graces, and the engine stays responsive."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +93,7 @@ class SketchOperations(DockerWriter):
         """Stop every live container of ours, side by side. Raises EngineUnavailable naming how many would not."""
         live = [row.id for row in await self._ours() if row.state in _LIVE]
         failed: list[EngineError] = []
-        places = anyio.CapacityLimiter(_PARALLEL_STOPS)
+        places = anyio.CapacityLimiter(PARALLEL_STOPS)
 
         async def stop_one(container: ContainerId) -> None:
             async with places:

@@ -227,6 +227,22 @@ async def test_a_missing_image_says_what_to_do(folder: Path) -> None:
             await backend.create(plan_for("one"))
 
 
+@pytest.mark.parametrize(
+    ("call", "message", "kind"),
+    [
+        ("remove", "cannot be removed without force: container state improper", EngineConflict),
+        ("create", 'the container name "agentd-one" is already in use by 7306', EngineConflict),
+        ("create", 'lookup init binary: exec: "catatonit": executable file not found in $PATH', EngineRefused),
+    ],
+)
+async def test_podmans_500_is_judged_by_its_words(
+    folder: Path, call: str, message: str, kind: type[EngineError]
+) -> None:
+    async with connected(folder, lambda _: Status(500, json.dumps({"message": message}).encode())) as (backend, _):
+        with pytest.raises(kind):
+            await CALLS[call](backend)
+
+
 async def test_messages_are_bounded(folder: Path) -> None:
     async with connected(folder, lambda _: Status(409, json.dumps({"message": "x" * 100_000}).encode())) as (
         backend,
