@@ -4,7 +4,7 @@ Used by `app.py`, which hands in the concrete rooms. What each loop may do is wh
 half goes to `act` alone, the committing ledger to `react` alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -22,7 +22,7 @@ from controller.loops.log import Log
 from controller.loops.look import Look
 from controller.loops.publish import Publish
 from controller.loops.react import Outlets, React
-from controller.loops.replay import SeenEvents
+from controller.loops.replay import EventKey, SeenEvents
 from controller.loops.requests import InboxRequests
 from controller.loops.roster import Roster
 from controller.loops.shutdown import Shutdown
@@ -30,12 +30,41 @@ from controller.loops.surroundings import Surroundings
 from controller.loops.sweep import Sweep
 from controller.loops.wake import Wake
 from controller.loops.watch import Watch
+from controller.model.action import Action
+from controller.model.ids import ContainerId, SessionId
+from controller.model.journal import Gap
 from controller.model.observation import ControllerStarted
+from controller.model.session import Session
 from controller.settings import FORWARDED_KEYS, Settings
 
 ENGINE_NAME = "docker"
 """The one engine there is so far; ids in the ledger carry it, so that one controller can later hold several."""
 OPEN_GAPS_MAX = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What the ledger has at the start of a life."""
+
+    meta: Meta
+    sessions: Sequence[Session]
+    containers: Mapping[ContainerId, SessionId]
+    open_actions: Sequence[Action]
+    open_gaps: list[Gap]
+    seen_keys: list[EventKey]
+
+    @classmethod
+    async def read(cls, ledger: Ledger) -> Self:
+        """All of it. Raises LedgerError."""
+        gaps = await ledger.gaps(limit=OPEN_GAPS_MAX)
+        return cls(
+            meta=await ledger.meta(),
+            sessions=await ledger.sessions(include_removed=True),
+            containers=await ledger.known_containers(),
+            open_actions=await ledger.open_actions(),
+            open_gaps=[gap for gap in reversed(gaps) if gap.closed_at is None],
+            seen_keys=list(await ledger.seen_keys()),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,18 +98,17 @@ class Program:
         log: Log,
     ) -> Self:
         """Everything as the ledger has it; nothing runs yet. Raises LedgerError."""
-        meta = await ledger.meta()
-        rules = rules_of(settings, meta)
-        inbox = Inbox()
-        condition = ControllerCondition(clock)
-        condition.stream_seen_until = meta.seen_until
+        known = await Known.read(ledger)
+        rules = rules_of(settings, known.meta)
+        inbox, condition = Inbox(), ControllerCondition(clock)
+        condition.stream_seen_until = known.meta.seen_until
         gaps = Gaps(clock=clock, inbox=inbox, condition=condition)
-        gaps.restore([gap for gap in reversed(await ledger.gaps(limit=OPEN_GAPS_MAX)) if gap.closed_at is None])
-        roster = Roster(await ledger.sessions(include_removed=True), known=await ledger.known_containers())
-        publish = Publish(clock=clock, ledger=ledger, log=log, published=meta.published)
+        gaps.restore(known.open_gaps)
+        around = Surroundings(clock=clock, rng=rng, inbox=inbox, condition=condition, gaps=gaps, log=log)
+        roster = Roster(known.sessions, known=known.containers)
+        publish = Publish(clock=clock, ledger=ledger, log=log, published=known.meta.published)
         await publish.resume()
         look = Look(clock=clock, engine=engine, inbox=inbox, condition=condition)
-        around = Surroundings(clock=clock, rng=rng, inbox=inbox, condition=condition, gaps=gaps, log=log)
         sweep = Sweep(
             around,
             engine=engine,
@@ -93,20 +121,10 @@ class Program:
             around,
             engine=engine,
             sweep=sweep,
-            seen=SeenEvents(list(await ledger.seen_keys()), newest=meta.cursor),
-            engine_id=meta.engine_id,
-            seen_until=meta.seen_until,
+            seen=SeenEvents(known.seen_keys, newest=known.meta.cursor),
+            engine_id=known.meta.engine_id,
+            seen_until=known.meta.seen_until,
             give_up_after_s=settings.exit_when_engine_lost_s,
-        )
-        wake = Wake(clock=clock, inbox=inbox, roster=roster)
-        creation = Creation(
-            roster=roster,
-            rules=rules,
-            environment=environment,
-            forwarded=FORWARDED_KEYS,
-            key=meta.key,
-            agent_url=settings.agent_url,
-            host_url=f"ws://127.0.0.1:{settings.port}",
         )
         act = Act(
             clock=clock,
@@ -114,28 +132,12 @@ class Program:
             inbox=inbox,
             roster=roster,
             condition=condition,
-            creation=creation,
+            creation=_creation(settings, known.meta, roster=roster, rules=rules, environment=environment),
             rules=rules,
         )
-        act.take(await ledger.open_actions(), resumed=True)
-        react = React(
-            around,
-            ledger=ledger,
-            roster=roster,
-            rules=rules,
-            outlets=Outlets(act=act, look=look, publish=publish, wake=wake.bell),
-            cursor=meta.cursor,
-        )
-        shutdown = Shutdown(
-            clock=clock,
-            inbox=inbox,
-            roster=roster,
-            publish=publish,
-            log=log,
-            leave_running=settings.shutdown_leave_running,
-            timeout_s=settings.shutdown_timeout_s,
-            stops_sessions=settings.may_restart,
-        )
+        act.take(known.open_actions, resumed=True)
+        wake = Wake(clock=clock, inbox=inbox, roster=roster)
+        outlets = Outlets(act=act, look=look, publish=publish, wake=wake.bell)
         return cls(
             clock=clock,
             settings=settings,
@@ -146,9 +148,18 @@ class Program:
             watch=watch,
             wake=wake,
             act=act,
-            react=react,
+            react=React(around, ledger=ledger, roster=roster, rules=rules, outlets=outlets, cursor=known.meta.cursor),
             publish=publish,
-            shutdown=shutdown,
+            shutdown=Shutdown(
+                clock=clock,
+                inbox=inbox,
+                roster=roster,
+                publish=publish,
+                log=log,
+                leave_running=settings.shutdown_leave_running,
+                timeout_s=settings.shutdown_timeout_s,
+                stops_sessions=settings.may_restart,
+            ),
             requests=InboxRequests(inbox=inbox, look=look, sweep=sweep, watch=watch),
         )
 
@@ -191,4 +202,18 @@ def rules_of(settings: Settings, meta: Meta) -> Rules:
         orphan_grace_s=settings.orphan_grace_s,
         may_restart=settings.may_restart,
         may_manage=settings.may_manage,
+    )
+
+
+def _creation(
+    settings: Settings, meta: Meta, *, roster: Roster, rules: Rules, environment: Mapping[str, str]
+) -> Creation:
+    return Creation(
+        roster=roster,
+        rules=rules,
+        environment=environment,
+        forwarded=FORWARDED_KEYS,
+        key=meta.key,
+        agent_url=settings.agent_url,
+        host_url=f"ws://127.0.0.1:{settings.port}",
     )

@@ -6,12 +6,11 @@ that fails becomes a `defect` row and the program goes on; only the ledger can e
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Never, TypeVar
 
 import anyio
 
-from controller.core.draft import source_of
 from controller.core.rules import Rules
 from controller.core.transitions import decide
 from controller.core.untrusted import one_line
@@ -23,15 +22,15 @@ from controller.loops.look import Look
 from controller.loops.publish import Publish
 from controller.loops.roster import Roster
 from controller.loops.routing import Route, Routing
+from controller.loops.rows import row_of_defect, row_of_gap
 from controller.loops.surroundings import Surroundings
 from controller.loops.waiting import Bell
 from controller.loops.working_copy import WorkingCopy
 from controller.model.decision import Decision
 from controller.model.ids import ContainerId, EngineId, SessionId
-from controller.model.instant import Instant, seconds_between, to_rfc3339
-from controller.model.journal import Gap, JournalDraft, JournalRow, RowKind
-from controller.model.observation import ContainerAdmitted, EventSeen, Observation, SessionRequested
-from controller.model.reason import ACTOR_CONTROLLER, Reason, Source
+from controller.model.instant import Instant, seconds_between
+from controller.model.journal import Gap, JournalRow
+from controller.model.observation import EventSeen, Observation
 from controller.model.session import Session
 
 CURSOR_EVERY_S: Final = 5.0
@@ -108,7 +107,7 @@ class React:
                 self._take(item, copy)
         gaps = self._gaps.uncommitted()
         for gap in gaps:
-            copy.add_row(None, _row_of_gap(gap, now=self._clock.now()))
+            copy.add_row(None, row_of_gap(gap, now=self._clock.now()))
         await self._commit(copy, gaps=gaps, engine_id=engine_id, prune_before=prune_before, last=last)
 
     # --- deciding ---
@@ -161,7 +160,7 @@ class React:
         except Exception as error:  # noqa: BLE001 - whatever it is, one bad decision must not end the watch over all
             what = one_line(f"{type(error).__name__}: {error}", limit=300)
             self._condition.defect(what)
-            copy.add_row(observation, _row_of_defect(observation, session, what, now=self._clock.now()))
+            copy.add_row(observation, row_of_defect(observation, session, what, now=self._clock.now()))
             return None
 
     def _answer(self, envelope: Envelope, copy: WorkingCopy, answer: Answer) -> None:
@@ -246,51 +245,3 @@ class React:
         for wish, remove_orphan in copy.looks:
             self._outlets.look.ask(wish, remove_orphan=remove_orphan)
         self._outlets.wake.ring()
-
-
-def _row_of_gap(gap: Gap, *, now: Instant) -> JournalDraft:
-    if gap.closed_at is None:
-        message = f"{gap.cause}: events may have been missed since {to_rfc3339(gap.opened_at)}"
-    else:
-        length_s = seconds_between(gap.opened_at, gap.closed_at)
-        message = f"{gap.cause}: closed after {length_s:.1f} s, found {gap.found}"
-    return _plain_row(RowKind.GAP, Reason.GAP, message, source=Source.INFERRED, now=now)
-
-
-def _row_of_defect(observation: Observation, session: Session | None, what: str, *, now: Instant) -> JournalDraft:
-    row = _plain_row(RowKind.TRANSITION, Reason.DEFECT, what, source=source_of(observation), now=now)
-    if session is not None:
-        return replace(
-            row,
-            session_id=session.id,
-            session=session.name,
-            attempt=session.attempt_count,
-            from_phase=session.phase,
-            to_phase=session.phase,
-            health_from=session.health,
-            health_to=session.health,
-            container_id=session.container_id,
-        )
-    if isinstance(observation, ContainerAdmitted | SessionRequested):
-        return replace(row, session_id=observation.session_id, session=observation.name)
-    return row
-
-
-def _plain_row(kind: RowKind, reason: Reason, message: str, *, source: Source, now: Instant) -> JournalDraft:
-    return JournalDraft(
-        kind=kind,
-        session_id=None,
-        session=None,
-        attempt=0,
-        from_phase=None,
-        to_phase=None,
-        health_from=None,
-        health_to=None,
-        reason=reason,
-        message=message,
-        source=source,
-        actor=ACTOR_CONTROLLER,
-        at=None,
-        observed_at=now,
-        container_id=None,
-    )
