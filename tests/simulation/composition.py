@@ -46,8 +46,11 @@ async def run_controller(world: "World", clock: SimulatedClock, signal: anyio.Ev
         @asynccontextmanager
         async def open_counter(requests: Requests, condition: Condition, feed: Feed) -> AsyncIterator[None]:
             del feed
-            world.open_counter(Counter(requests=requests, ledger=ledger, condition=condition))
-            yield
+            counter = Counter(requests=requests, ledger=ledger, condition=condition)
+            async with anyio.create_task_group() as group:
+                group.start_soon(world.serve_wishes, counter, clock)
+                yield
+                group.cancel_scope.cancel()
 
         return await run_core(
             settings=world.knobs.settings,

@@ -54,6 +54,9 @@ def calm(world: "World") -> None:
     if world.daemon.stopping:
         kill_daemon(world.daemon)
     start_daemon(world.daemon)
+    world.daemon.tame = True
+    if world.loop is not None:
+        world.loop.crash_at = None
     for container in world.daemon.containers.values():
         if container.status is Status.PAUSED:
             world.daemon.unpause(container)

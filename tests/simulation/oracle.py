@@ -11,6 +11,7 @@ from collections import Counter as Tally
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from controller.model.ids import ContainerId
 from controller.model.phase import Phase
 from controller.model.session import Session
 from controller.store import codec
@@ -110,6 +111,9 @@ class Oracle:
         request.action, request.reason = action["id"], action["reason"]
         world.tell(f"request: {request.kind} {self._name(request.container)} [{request.reason}] {request.fault.value}")
         kind = world.bystanders.get(request.container)
+        squatter = world.daemon.containers.get(ContainerId(request.container))
+        if kind is None and squatter is not None and not squatter.labels:
+            kind = "plain"
         if kind in _NEVER:
             world.violated("S7", f"{request.kind} of a container that is {kind}")
         if kind == "external" and request.kind in ("create", "remove"):
@@ -117,7 +121,7 @@ class Oracle:
         self._moved_on(request, action)
 
     def _moved_on(self, request: Request, action: dict[str, Any]) -> None:
-        container = self._world.daemon.containers.get(request.container)  # type: ignore[call-overload]
+        container = self._world.daemon.containers.get(ContainerId(request.container))
         if request.kind not in ("stop", "remove") or container is None or container.process is None:
             return
         decided_on, runs = action["started_at"], container.started_at
@@ -143,7 +147,7 @@ class Oracle:
         """Nothing to judge at once; the engine keeps its own history."""
 
     def _name(self, container: str) -> str:
-        found = self._world.daemon.containers.get(container)  # type: ignore[call-overload]
+        found = self._world.daemon.containers.get(ContainerId(container))
         return found.name if found is not None else container[:20]
 
     # --- every few seconds -----------------------------------------------------------------------------------------
@@ -188,11 +192,13 @@ class Oracle:
             world.violated("S8", f"row {seq} of {draft['session']}: from {draft['from_phase']}, but it was {before}")
         self._phase[session_id] = draft["to_phase"]
         key, rank = (session_id, draft["attempt"]), Phase(draft["to_phase"]).rank
-        # The rows that begin a further attempt still carry the number of the one that is over.
+        # The rows that begin a further attempt still carry the number of the one that is over; and a start that was
+        # never answered waits in `backoff` without an end.
         begins = draft["reason"] == "start_requested" and draft["to_phase"] in ("starting", "pending")
+        unanswered = draft["to_phase"] == "backoff" and self._rank.get(key, 0) < rank and draft["exit"] is None
         if rank < self._rank.get(key, 0) and not begins:
             world.violated("S8", f"row {seq} of {draft['session']}: attempt {key[1]} falls back to {draft['to_phase']}")
-        self._rank[key] = rank
+        self._rank[key] = Phase.STARTING.rank if unanswered else rank
 
     def _one_container_a_session(self) -> None:
         live: Tally[str] = Tally()

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import time
+import warnings
 from collections import Counter as Tally
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +40,9 @@ def _the_dead_are_silent() -> Iterator[None]:
     """What was killed is taken apart by the collector; its generators complain that their loop is gone."""
     before, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         sys.unraisablehook = before
 

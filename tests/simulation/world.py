@@ -4,7 +4,6 @@ The controller in it is the real program: `controller.app`'s loops on the real l
 made from its seed alone and gives the same digest in every process.
 """
 
-import asyncio
 import gc
 import random
 import shutil
@@ -106,7 +105,6 @@ class World:
         """When the present life was told to stop."""
         self.holder: SimulatedLoop | None = None
         self._counts: Tally[str] = Tally()
-        self._counter: Counter | None = None
         self._wish_queue: list[tuple[Wish, SessionSpec | None]] = []
         self._wish_bell: anyio.Event | None = None
         self._signal: anyio.Event | None = None
@@ -164,7 +162,7 @@ class World:
     def wish(self, asked: tuple[Wish, SessionSpec | None]) -> None:
         """Somebody asks; lost when nobody is there."""
         self.wishes.append(asked[0])
-        if self.alive and self._counter is not None and self._wish_bell is not None:
+        if self.alive and self._wish_bell is not None:
             self._wish_queue.append(asked)
             self._wish_bell.set()
 
@@ -188,6 +186,8 @@ class World:
         bystanders = self.dice("bystanders")
         for _ in range(self.knobs.bystanders_count):
             run_bystander(self, bystanders)
+        shown = self.knobs.settings
+        self.tell(f"sweep {shown.sweep_interval_s}, orphans {shown.orphan_policy} {shown.orphan_grace_s}, {self.knobs}")
         unleash(self)
         make_wishes(self)
         self.oracle.begin()
@@ -207,7 +207,6 @@ class World:
             self.timeline, seed=f"{self.seed}/life {self.lives}", reorder=self.knobs.reorder
         )
         self.stop_at = None
-        self._counter = None
         self._wish_queue.clear()
         self._wish_bell = self._signal = None
         quiet = self.timeline.now >= self.knobs.quiet_at_s
@@ -249,18 +248,15 @@ class World:
     async def _main(self, end_at: float) -> None:
         clock = SimulatedClock(self.timeline, wall_offset_s=self.wall_offset_s)
         assert self.loop is not None
-        self._wish_bell, self._signal = anyio.Event(), anyio.Event()
-        async with anyio.create_task_group() as group:
-            self.timeline.at(end_at, self._finish(self.loop))
-            group.start_soon(self._carry_wishes, clock)
-            code = await run_controller(self, clock, self._signal)
-            self.tell(f"exit code {code}")
-            if self.stop_at is not None:
-                took = self.timeline.now - self.stop_at
-                limit = self.knobs.settings.shutdown_timeout_s + EXIT_SLACK_S
-                if took > limit:
-                    self.violated("L6", f"left {took:.1f} s after SIGTERM, allowed {limit:g} s")
-            group.cancel_scope.cancel()
+        self.timeline.at(end_at, self._finish(self.loop))
+        self._signal = anyio.Event()
+        code = await run_controller(self, clock, self._signal)
+        self.tell(f"exit code {code}")
+        if self.stop_at is not None:
+            took = self.timeline.now - self.stop_at
+            limit = self.knobs.settings.shutdown_timeout_s + EXIT_SLACK_S
+            if took > limit:
+                self.violated("L6", f"left {took:.1f} s after SIGTERM, allowed {limit:g} s")
 
     def _finish(self, loop: SimulatedLoop) -> Callable[[], None]:
         """The end of the world is a kill like any other."""
@@ -271,24 +267,13 @@ class World:
 
         return finish
 
-    def open_counter(self, counter: Counter) -> None:
-        """A life is ready for wishes."""
-        self._counter = counter
-
-    async def _carry_wishes(self, clock: SimulatedClock) -> None:
+    async def serve_wishes(self, counter: Counter, clock: SimulatedClock) -> None:
+        """What the HTTP server does: each wish in a task of its own, for as long as this life lasts."""
+        self._wish_bell = anyio.Event()
         async with anyio.create_task_group() as group:
             while True:
-                assert self._wish_bell is not None
                 await self._wish_bell.wait()
                 self._wish_bell = anyio.Event()
                 queue, self._wish_queue = self._wish_queue, []
                 for wish, spec in queue:
-                    assert self._counter is not None
-                    group.start_soon(carry, self, wish, spec, self._counter, clock.now())
-
-
-def running_loop() -> SimulatedLoop:
-    """The loop of the life that runs now."""
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, SimulatedLoop)
-    return loop
+                    group.start_soon(carry, self, wish, spec, counter, clock.now())
