@@ -3,7 +3,7 @@
 from collections import deque
 from typing import Final
 
-from controller.api.views import WhyView
+from controller.api.shapes import WhyView
 from controller.core.why import explain
 from controller.interfaces import JournalFilter, LedgerReader
 from controller.model.ids import SessionId

@@ -12,7 +12,7 @@ from controller import __version__
 from controller.api.auth import AGENTS_PATH, OPEN_PATHS
 from controller.api.route import Given, Route
 from controller.api.schemas import NAME_RULE, SESSION_NAME, Query
-from controller.api.views import View
+from controller.api.shapes import View
 
 Node = dict[str, object]
 _REF: Final = "#/components/schemas/{model}"

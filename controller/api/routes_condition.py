@@ -7,7 +7,8 @@ from aiohttp import web
 from controller.api.edge import Edge
 from controller.api.reading import json_of
 from controller.api.route import Route
-from controller.api.views import HealthView, LiveView, ReadyView, health_view, ready_view
+from controller.api.shapes import HealthView, LiveView, ReadyView
+from controller.api.views import health_view, ready_view
 
 
 async def livez(_edge: Edge, _request: web.Request) -> web.Response:

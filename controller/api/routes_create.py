@@ -11,8 +11,8 @@ from controller.api.route import Route
 from controller.api.routes_sessions import session_response
 from controller.api.routes_verbs import require_mode, see, too_late
 from controller.api.schemas import CreateBody, VerbQuery
+from controller.api.shapes import SessionView
 from controller.api.timing import OutOfTime, within
-from controller.api.views import SessionView
 from controller.api.waiting import creation_settled
 from controller.core.restart_policy import unreachable
 from controller.core.specs import spec_hash

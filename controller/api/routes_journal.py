@@ -9,7 +9,8 @@ from controller.api.problems import Problem
 from controller.api.reading import json_of, read_query
 from controller.api.route import Route
 from controller.api.schemas import EventsQuery, JournalQuery
-from controller.api.views import RowsView, is_shown, row_view, rows_view
+from controller.api.shapes import RowsView
+from controller.api.views import is_shown, row_view, rows_view
 from controller.interfaces import JournalFilter
 from controller.model.journal import JournalRow
 

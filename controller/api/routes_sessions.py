@@ -9,14 +9,8 @@ from controller.api.explaining import explained
 from controller.api.reading import json_of, read_query
 from controller.api.route import Route
 from controller.api.schemas import NoQuery, PageQuery, SessionsQuery
-from controller.api.views import (
-    RowsView,
-    SessionsView,
-    SessionView,
-    WhyView,
-    rows_view,
-    session_view,
-)
+from controller.api.shapes import RowsView, SessionsView, SessionView, WhyView
+from controller.api.views import rows_view, session_view
 from controller.interfaces import JournalFilter
 from controller.model.session import Session
 

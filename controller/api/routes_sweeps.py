@@ -10,7 +10,8 @@ from controller.api.reading import actor_of, json_of, read_body, read_query
 from controller.api.route import Route
 from controller.api.routes_verbs import require_mode
 from controller.api.schemas import AdoptBody, NoQuery, SweepQuery
-from controller.api.views import DoneView, SweepView, sweep_view
+from controller.api.shapes import DoneView, SweepView
+from controller.api.views import sweep_view
 from controller.interfaces import Answer
 
 SWEEP_TIMEOUT_S: Final = 120.0

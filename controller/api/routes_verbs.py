@@ -15,8 +15,8 @@ from controller.api.reading import actor_of, read_body, read_query
 from controller.api.route import Answerer, Route
 from controller.api.routes_sessions import session_response
 from controller.api.schemas import RemoveQuery, RenewBody, VerbQuery
+from controller.api.shapes import SessionView
 from controller.api.timing import OutOfTime, within
-from controller.api.views import SessionView
 from controller.api.waiting import is_settled
 from controller.model.observation import Verb, VerbRequested
 from controller.model.session import Session

@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
-from controller.api.views import MASK, HealthView
+from controller.api.shapes import HealthView
+from controller.api.views import MASK
 from controller.cli.client import connected
 from controller.cli.failure import CommandFailed, ExitCode
 from controller.cli.invocation import Invocation

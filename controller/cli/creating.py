@@ -7,7 +7,7 @@ from typing import Final
 
 import yaml
 
-from controller.api.views import SessionView
+from controller.api.shapes import SessionView
 from controller.cli.client import connected
 from controller.cli.failure import CommandFailed, ExitCode
 from controller.cli.invocation import Invocation

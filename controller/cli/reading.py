@@ -5,14 +5,8 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 from controller.api.explaining import explained
-from controller.api.views import (
-    RowsView,
-    SessionsView,
-    SessionView,
-    WhyView,
-    rows_view,
-    session_view,
-)
+from controller.api.shapes import RowsView, SessionsView, SessionView, WhyView
+from controller.api.views import rows_view, session_view
 from controller.cli.client import Client, connected, lines_of, session_path
 from controller.cli.failure import CommandFailed, ExitCode
 from controller.cli.invocation import Invocation

@@ -1,6 +1,6 @@
 """reconcile, orphans, adopt and accept-engine: each prints what was found, what is done, and why."""
 
-from controller.api.views import DoneView, SweepView
+from controller.api.shapes import DoneView, SweepView
 from controller.cli.client import connected
 from controller.cli.failure import ExitCode
 from controller.cli.invocation import Invocation

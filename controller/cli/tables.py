@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
-from controller.api.views import ExitView, PlanLineView, RowView, SessionView
+from controller.api.shapes import ExitView, PlanLineView, RowView, SessionView
 from controller.cli.wall import ago, ahead
 from controller.log import clean
 

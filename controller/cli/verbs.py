@@ -5,7 +5,7 @@ from typing import Final
 
 import anyio
 
-from controller.api.views import SessionView
+from controller.api.shapes import SessionView
 from controller.cli.client import Client, connected, session_path
 from controller.cli.failure import CommandFailed, ExitCode
 from controller.cli.invocation import Invocation
