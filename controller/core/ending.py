@@ -136,10 +136,24 @@ def complete_earlier(draft: Draft, earlier: Attempt, *, end: End | None = None) 
 
 
 def renew_diagnosis(draft: Draft) -> None:
-    """An event that belongs to an end came after it (`stop`, `oom`, `kill`): judge the end again."""
+    """An event that belongs to an end came after it (`stop`, `oom`, `kill`): judge the end again.
+
+    An end of which no code is known stays as it was told: there is nothing that the event could explain.
+    """
     attempt = draft.attempt
     assert attempt is not None
-    refine_end(draft, _known_end(attempt))
+    if attempt.exit is not None and attempt.exit.exit_code is not None:
+        refine_end(draft, _known_end(attempt))
+
+
+def learn_of_death(draft: Draft, code: int | None, *, at: Instant) -> None:
+    """The `die` event of an end that something else told first: it may bring the code that nobody knew."""
+    attempt = draft.attempt
+    assert attempt is not None
+    if attempt.exit is not None and attempt.exit.exit_code is None and code is not None:
+        refine_end(draft, replace(_known_end(attempt), exit_code=code, finished_at=at))
+    else:
+        renew_diagnosis(draft)
 
 
 def became_engine_restart(draft: Draft) -> None:

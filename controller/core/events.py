@@ -14,11 +14,13 @@ from controller.core.ending import (
     complete_earlier,
     container_gone,
     end_attempt,
+    learn_of_death,
     renew_diagnosis,
 )
 from controller.core.looks import note_health
 from controller.core.opening import open_attempt
 from controller.core.pursuing import has_process, pursue
+from controller.core.signals import signal_name
 from controller.model.container import EngineEvent, EventAction
 from controller.model.instant import Instant, seconds_between
 from controller.model.observation import EventSeen
@@ -115,12 +117,13 @@ def _about_ended(draft: Draft, attempt: Attempt, event: EngineEvent) -> None:
     match event.action:
         case EventAction.DIE if attempt.died_at is None:
             draft.session = replace(draft.session, attempt=replace(attempt, died_at=event.at))
+            learn_of_death(draft, _believed(draft, event, "exitCode", event.exit_code), at=event.at)
         case EventAction.OOM:
             draft.session = replace(draft.session, attempt=replace(attempt, oom_at=event.at))
             renew_diagnosis(draft)
         case EventAction.STOP if attempt.stop_at is None:
             _stopped_after_end(draft, attempt, event)
-        case EventAction.KILL if attempt.died_at is not None and event.at < attempt.died_at:
+        case EventAction.KILL if event.at <= _over_at(attempt):
             draft.session = replace(draft.session, attempt=_killed(draft, attempt, event))
             renew_diagnosis(draft)
         case _:
@@ -180,7 +183,7 @@ def _kill_seen(draft: Draft, attempt: Attempt, event: EngineEvent) -> None:
     draft.session = replace(draft.session, attempt=killed)
     if attempt.intent is None:
         signal = killed.kill_signal
-        message = f"signal {signal} was sent to it" if signal is not None else "a signal was sent to it"
+        message = f"{signal_name(signal) if signal is not None else 'a signal'} was sent to it"
         draft.tell(actor=ACTOR_EXTERNAL, reason=Reason.KILL_SIGNAL, message=message)
 
 

@@ -55,7 +55,7 @@ def on_absent(draft: Draft, absent: ContainerAbsent) -> None:
     """A 404. Only of the present container, and only if it is not being made just now, does it mean anything."""
     if draft.session.container_id != absent.container or draft.session.removed_at is not None:
         return
-    container_gone(draft, source=Source.INFERRED if absent.cause is LookCause.SWEEP else None)
+    container_gone(draft, source=_hindsight(absent))
     pursue(draft)
 
 
@@ -178,6 +178,10 @@ def _is_alive(draft: Draft, seen: ContainerSeen) -> None:
     session, snapshot = draft.session, seen.snapshot
     paused = snapshot.state is ContainerState.PAUSED
     source = _hindsight(seen)
+    if _may_be_older(draft, seen) and session.phase is (Phase.RUNNING if paused else Phase.PAUSED):
+        # Than the pause, or its end, that an event told. Ask again.
+        draft.look(delay_s=_LOOK_AGAIN_S, cause=seen.cause)
+        return
     if paused and session.phase is not Phase.PAUSED and session.phase is not Phase.STOPPING:
         draft.enter(Phase.PAUSED, Reason.PAUSED)
         draft.tell(actor="external", source=source)
@@ -189,6 +193,11 @@ def _is_alive(draft: Draft, seen: ContainerSeen) -> None:
         draft.tell(source=source)
     if draft.session.phase is Phase.RUNNING and not paused:
         note_health(draft, snapshot.health, source=source)
+
+
+def _may_be_older(draft: Draft, seen: ContainerSeen) -> bool:
+    """Whether it was asked before the session came to its phase, other than by this very answer."""
+    return seen.asked_at <= draft.session.since != draft.now
 
 
 def note_health(draft: Draft, health: Health, *, source: Source | None = None) -> None:
@@ -243,7 +252,7 @@ def _keep(draft: Draft, seen: ContainerSeen) -> None:
         draft.look(cause=seen.cause, tail=True)
 
 
-def _hindsight(seen: ContainerSeen) -> Source | None:
+def _hindsight(seen: ContainerSeen | ContainerAbsent) -> Source | None:
     """What a sweep's look, or one after a gap, shows has happened while nobody was watching."""
     return Source.INFERRED if seen.cause is LookCause.SWEEP or seen.in_gap else None
 

@@ -162,15 +162,20 @@ class Look:
 
     async def _observe(self, container: ContainerId, wish: _Wish) -> ContainerSeen | ContainerAbsent:
         asked_at = self._clock.now()
+        in_gap = wish.in_gap or self._was_held_back(wish)
         try:
             snapshot = await within(self._clock, LIMIT_S, lambda: self._engine.inspect(container))
         except ContainerGone:
             return ContainerAbsent(
-                container=container, cause=wish.cause, asked_at=asked_at, observed_at=self._clock.now()
+                container=container,
+                cause=wish.cause,
+                asked_at=asked_at,
+                observed_at=self._clock.now(),
+                in_gap=in_gap,
             )
         tail = await self._tail(snapshot) if wish.tail and has_ended(snapshot) else None
         seen = self._seen(snapshot, asked_at=asked_at, cause=wish.cause)
-        return replace(seen, tail=tail, in_gap=wish.in_gap or self._was_held_back(wish))
+        return replace(seen, tail=tail, in_gap=in_gap)
 
     def _was_held_back(self, wish: _Wish) -> bool:
         """Whether it was due while the engine could not be asked: what it shows happened unwatched."""
@@ -187,7 +192,8 @@ class Look:
                     snapshot.facts.id,
                     lines=TAIL_LINES,
                     max_bytes=TAIL_BYTES,
-                    since=snapshot.started_at,
+                    # An engine may stamp StartedAt after the first output.
+                    since=after(snapshot.started_at, -TAIL_SLACK_S) if snapshot.started_at is not None else None,
                     until=after(ended_at, TAIL_SLACK_S) if ended_at is not None else None,
                 ),
             )
