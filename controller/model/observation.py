@@ -67,6 +67,8 @@ class ContainerAbsent:
     cause: LookCause
     asked_at: Instant
     observed_at: Instant
+    in_gap: bool = False
+    """Asked for because events may have been missed."""
 
 
 @dataclass(frozen=True, kw_only=True)
