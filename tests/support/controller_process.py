@@ -47,9 +47,11 @@ def until(condition: Callable[[], T], *, what: str, timeout_s: float = 20.0) -> 
 class ControllerProcess:
     """One controller. `start` again after `kill` or `stop` is its next life on the same ledger."""
 
-    def __init__(self, *, folder: Path, engine_url: str, **settings: str) -> None:
-        """Settings are AGENTD_* variables by their lower-case rest: `orphan_grace_s="0"`."""
+    def __init__(self, *, folder: Path, engine_url: str, under: tuple[str, ...] = (), **settings: str) -> None:
+        """Settings are AGENTD_* variables by their lower-case rest: `orphan_grace_s="0"`. `under`: a command before."""
+        folder.mkdir(exist_ok=True)
         self.folder = folder
+        self._under = under
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.db = folder / "controller.db"
@@ -82,7 +84,7 @@ class ControllerProcess:
         assert not self.alive, "it runs already"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "controller", "run"],
+                [*self._under, sys.executable, "-m", "controller", "run"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -165,6 +167,14 @@ class ControllerProcess:
         status, answer = self.request("POST", f"/v1/sessions?wait={'true' if wait else 'false'}", body)
         assert status in (200, 201, 202), f"{status} {answer}"
         return answer
+
+    def reconcile(self, *, dry_run: bool = False) -> list[Json]:
+        """One sweep now; gives its plan."""
+        status, body = self.request("POST", f"/v1/reconcile?dry_run={'true' if dry_run else 'false'}")
+        assert status == 200, f"{status} {body}"
+        lines = body["lines"]
+        assert isinstance(lines, list)
+        return lines
 
     def timeline(self, name: str) -> list[Json]:
         """The journal rows of one session."""

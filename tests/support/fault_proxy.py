@@ -93,6 +93,22 @@ class Delay:
     seconds: float
 
 
+class Hold:
+    """Pass the request on only once it is released; `held` says how many wait or have waited."""
+
+    def __init__(self) -> None:
+        self.held = 0
+        self._released = anyio.Event()
+
+    async def release(self) -> None:
+        """Let all go on, now and later. Only in the proxy's own loop."""
+        self._released.set()
+
+    async def wait(self) -> None:
+        self.held += 1
+        await self._released.wait()
+
+
 @dataclass(frozen=True)
 class Status:
     """Answer so in the engine's place; it never hears of it."""
@@ -155,7 +171,7 @@ class PassLines:
 
 
 LineFault = CutLine | HalveLine | InjectLine | Duplicate | PassLines
-Fault = Refuse | Reset | HalfOpen | Drip | Delay | Status | Garble | LostReply | ReplaceBody | LineFault
+Fault = Refuse | Reset | HalfOpen | Drip | Delay | Hold | Status | Garble | LostReply | ReplaceBody | LineFault
 Rule = Callable[[Request], Fault | None]
 
 
@@ -200,7 +216,8 @@ class FaultProxy:
         self.requests: list[Request] = []
         self.url = f"unix://{listen}"
         self._listen = listen
-        self._upstream = upstream
+        self.upstream = upstream
+        """May be changed at any time; open connections stay with the old one, see `kill_all`."""
         self._group: TaskGroup | None = None
         self._listening: anyio.CancelScope | None = None
         self._scopes: set[anyio.CancelScope] = set()
@@ -280,10 +297,12 @@ class FaultProxy:
                 return
             case Delay(seconds=seconds):
                 await anyio.sleep(seconds)
+            case Hold():
+                await fault.wait()
             case _:
                 pass
         edits_body = isinstance(fault, LineFault | ReplaceBody | Garble)
-        async with await anyio.connect_unix(self._upstream) as engine, anyio.create_task_group() as group:
+        async with await anyio.connect_unix(self.upstream) as engine, anyio.create_task_group() as group:
             await engine.send(_one_shot(head, plain=edits_body))
             group.start_soon(_pump, incoming, engine)
             # Here, not further out: beyond the group a broken connection would be an exception group.
