@@ -67,17 +67,17 @@ class Replay:
         self._wanted = seen.newest
         self._held: list[EngineEvent] = []
         self._live = False
-        self.continuous: bool | None = True if proven or self._wanted is None else None
+        self.continuous: bool | None = True if proven else None
         """None until it is known."""
 
     def take(self, event: EngineEvent) -> list[Line]:
         """The lines that may be passed on now, in order."""
-        if self.continuous is not None or self._wanted is None:
+        if self.continuous is not None:
             return [self._line(event)]
         self._held.append(event)
         if event.at == self._wanted:
             return self._classified(continuous=True)
-        is_live = event.at >= self._opened_at and event.at > self._wanted
+        is_live = event.at >= self._opened_at and (self._wanted is None or event.at > self._wanted)
         if is_live or len(self._held) >= REPLAY_SIZE_MAX:
             return self._classified(continuous=False)
         return []

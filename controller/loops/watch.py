@@ -58,6 +58,7 @@ class Watch:
         self._engine_id = engine_id
         self._down_since = seen_until
         self._give_up_after_s = give_up_after_s
+        self._last_sign_at = seen_until
         self._break: Gap | None = None
         self._accepting = Bell()
         self._told = ""
@@ -126,6 +127,7 @@ class Watch:
             engine=self._engine,
             condition=self._condition,
             seen=self._seen,
+            resume_from=self._resume_from(),
             on_line=self._on_line,
             on_bad_line=self._on_bad_line,
             on_settled=self._on_settled,
@@ -133,11 +135,16 @@ class Watch:
         began_at = self._clock.now()
         why = await windows.read()
         self._condition.stream_broke(why)
+        self._last_sign_at = windows.last_sign_at or self._last_sign_at
         if windows.last_sign_at is not None:
             await self._broke(since=windows.last_sign_at)
         if seconds_between(began_at, self._clock.now()) >= BACKOFF_MAX_S:
             self._failures = 0
         self._say(f"the event stream broke: {why}")
+
+    def _resume_from(self) -> Instant | None:
+        """By the engine's clock: when a stream of this life, or else of an earlier one, was last known to be open."""
+        return Instant(self._last_sign_at + self._condition.offset_ns) if self._last_sign_at is not None else None
 
     async def _broke(self, *, since: Instant) -> None:
         # One that is open already was not proven empty, and its sweep is still to come: it grows.

@@ -29,7 +29,11 @@ RENEWAL_SLACK_S: Final = 1.0
 
 
 class Windows:
-    """Reads from one connect to the next break. `read` returns only with the reason why it broke."""
+    """Reads from one connect to the next break. `read` returns only with the reason why it broke.
+
+    `resume_from` is the engine time at which a stream was open last. Without it, and without an event that is known,
+    this is the very first stream, and nothing can be missing before it.
+    """
 
     def __init__(
         self,
@@ -38,6 +42,7 @@ class Windows:
         engine: EngineReader,
         condition: ControllerCondition,
         seen: SeenEvents,
+        resume_from: Instant | None,
         on_line: Callable[[Line], None],
         on_bad_line: Callable[[BadLine], None],
         on_settled: Callable[[bool], None],
@@ -46,6 +51,7 @@ class Windows:
         self._engine = engine
         self._condition = condition
         self._seen = seen
+        self._resume_from = resume_from
         self._on_line = on_line
         self._on_bad_line = on_bad_line
         self._on_settled = on_settled
@@ -99,8 +105,8 @@ class Windows:
 
     async def _window(self, *, until: Instant, planned: bool, answered: anyio.Event) -> None:
         asked_at = self._condition.engine_now()
-        newest = self._seen.newest
-        since = after(asked_at if newest is None else newest, -SINCE_MARGIN_S)
+        known_at = self._seen.newest or self._resume_from
+        since = after(known_at or asked_at, -SINCE_MARGIN_S)
         async with self._engine.events(since=since, until=until) as items:
             self._open_count += 1
             self._why = ""
@@ -108,7 +114,7 @@ class Windows:
             self._condition.stream_opened()
             answered.set()
             opened_at = after(asked_at, -RENEWAL_SLACK_S) if planned else asked_at
-            replay = Replay(self._seen, opened_at=opened_at, proven=planned)
+            replay = Replay(self._seen, opened_at=opened_at, proven=planned or known_at is None)
             try:
                 await self._read_to_end(items, replay, until=until)
             except EngineError as error:

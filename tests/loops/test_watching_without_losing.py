@@ -103,6 +103,21 @@ async def test_a_life_whose_replay_proves_nothing_begins_with_a_gap(tmp_path: Pa
         assert gap.closed_at is not None
 
 
+async def test_a_break_before_the_first_event_is_a_gap_too(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    container = engine.add("web", labels=WATCHED)
+    async with on_stage(tmp_path, engine) as stage:
+        await _running(stage)
+        engine.cut()
+        await stage.until(lambda: engine.open_streams_count == 0)
+        engine.exit(container, 3, told=False)
+        await stage.row(lambda row: row.draft.to_phase is Phase.FAILED, step_s=0.25)
+        await stage.until(lambda: stage.condition.readiness().open_gaps == 0, step_s=0.25)
+        await stage.settle()
+        [gap] = await stage.gaps()
+        assert gap.found == "1 mismatch, 1 that had moved on unseen"
+
+
 async def test_a_planned_renewal_is_no_gap_and_doubles_nothing(tmp_path: Path) -> None:
     engine = FakeEngine(ManualClock())
     container = engine.add("web", labels=WATCHED)
