@@ -73,7 +73,7 @@ def _after_start(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:
             if draft.session.removed_at is None and draft.session.desired is Desired.RUNNING:
                 _make_anew(draft, outcome)
         case OutcomeKind.DROPPED | OutcomeKind.SUPERSEDED:
-            if draft.session.phase is Phase.STARTING:
+            if draft.session.phase is Phase.STARTING and draft.session.stop_wanted is None:
                 retry_later(draft, message="the engine gave no certain answer to the start")
             draft.look(cause=LookCause.ACTION)
         case _:

@@ -67,6 +67,10 @@ def rest_unstarted(draft: Draft, reason: Reason, *, actor: str) -> None:
 
 def _toward_stop(draft: Draft, intent: Intent) -> None:
     session, attempt = draft.session, draft.session.attempt
+    if session.phase is Phase.STARTING and session.container is not None:
+        # A start was sent and nobody has seen what came of it: there may be something to stop.
+        draft.look(cause=LookCause.ACTION)
+        return
     if not has_process(session):
         reason = Reason.CONTROLLER_SHUTDOWN if intent.cause is StopCause.SHUTDOWN else Reason.STOPPED_BY_REQUEST
         desired = session.desired
