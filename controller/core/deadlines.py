@@ -19,7 +19,7 @@ _LONGEST_BACKOFF_S: Final = BACKOFF_MAX_S * (1.0 + JITTER)
 def earliest(session: Session) -> Instant | None:
     """The next instant at which something is due for a session."""
     if session.removed_at is not None:
-        return None
+        return session.provisional.until if session.provisional is not None else None
     due = [
         session.next_attempt_at,
         session.provisional.until if session.provisional is not None else None,

@@ -337,7 +337,8 @@ def _leave_container(draft: Draft, *, source: Source | None) -> None:
         desired=Desired.STOPPED,
         next_attempt_at=None,
         look_owed_until=None,
-        provisional=None,
+        # `--rm` takes away what the daemon's own stop ended, too.
+        provisional=session.provisional if _is_removed_at_its_end(session) else None,
         stop_wanted=None,
         restart_wanted=False,
         removal_wanted=False,
@@ -348,5 +349,9 @@ def _leave_container(draft: Draft, *, source: Source | None) -> None:
 def _remover(session: Session) -> str:
     if session.removal_wanted:
         return ACTOR_CONTROLLER
-    at_its_end = session.container is not None and session.container.auto_remove
-    return ACTOR_ENGINE if at_its_end and session.reason not in EXTERNAL_STOPS else ACTOR_EXTERNAL
+    return ACTOR_ENGINE if _is_removed_at_its_end(session) else ACTOR_EXTERNAL
+
+
+def _is_removed_at_its_end(session: Session) -> bool:
+    by_hand = session.reason in (Reason.KILLED_EXTERNALLY, Reason.REMOVED_EXTERNALLY)
+    return session.container is not None and session.container.auto_remove and not by_hand

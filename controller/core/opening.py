@@ -1,14 +1,24 @@
 """An attempt begins: by an event, by an inspect that shows a run nobody knew, or by a new container."""
 
 from dataclasses import replace
+from typing import Final
 
 from controller.core.draft import Draft
 from controller.core.rules import EARLIER_ATTEMPTS
 from controller.model.container import ContainerFacts, EngineRestart
 from controller.model.instant import Instant, after
 from controller.model.phase import Desired, Health, Phase
-from controller.model.reason import ACTOR_CONTROLLER, ACTOR_ENGINE, ACTOR_EXTERNAL, Reason, Source
+from controller.model.reason import (
+    ACTOR_CONTROLLER,
+    ACTOR_ENGINE,
+    ACTOR_EXTERNAL,
+    ACTOR_UNKNOWN,
+    Reason,
+    Source,
+)
 from controller.model.session import Attempt, Session
+
+_UNSEEN_ENDS: Final = (Reason.LOST, Reason.EXIT_UNKNOWN)
 
 
 def expect_attempt(draft: Draft, facts: ContainerFacts) -> None:
@@ -89,6 +99,8 @@ def _starter(session: Session, *, restart_count: int) -> str:
     counted = session.attempt is not None and restart_count > session.attempt.restart_count
     if by_policy and (engine_had_it or counted):
         return ACTOR_ENGINE
+    if by_policy and session.reason in _UNSEEN_ENDS:
+        return ACTOR_UNKNOWN  # The engine, after its own restart, or somebody.
     return ACTOR_EXTERNAL
 
 

@@ -21,10 +21,10 @@ _OURS: Final = (Origin.REQUESTED, Origin.ADOPTED)
 def on_deadline(draft: Draft) -> None:
     """Everything that is due by now, each on its own account."""
     session = draft.session
-    if session.removed_at is not None:
-        return
     if session.provisional is not None and _is_due(session.provisional.until, draft.now):
         became_external(draft)
+    if session.removed_at is not None:
+        return
     if _is_due(draft.session.look_owed_until, draft.now):
         settle(draft)
     if _is_due(draft.session.next_attempt_at, draft.now) and not draft.session.open_actions:
@@ -40,6 +40,7 @@ def on_deadline(draft: Draft) -> None:
 def on_controller_started(draft: Draft) -> None:
     """A new life begins from the ledger: deadlines within their lengths, and what our shutdown stopped comes back."""
     draft.session = rederived(draft.session, now=draft.now, rules=draft.rules)
+    _outlive_shutdown(draft)
     session = draft.session
     if session.removed_at is not None or session.open_actions or not session.phase.is_ended:
         return
@@ -49,6 +50,19 @@ def on_controller_started(draft: Draft) -> None:
     elif session.look_owed_until is None:
         settle(draft)
     pursue(draft)
+
+
+def _outlive_shutdown(draft: Draft) -> None:
+    """A shutdown that an earlier life could not finish: what was not begun is taken back, the rest comes back after."""
+    session, attempt = draft.session, draft.attempt
+    if session.removal_wanted or session.desired is not Desired.RUNNING:
+        return
+    if session.stop_wanted is not None and session.stop_wanted.cause is StopCause.SHUTDOWN:
+        draft.session = session = replace(session, stop_wanted=None)
+    stopped_by_us = attempt is not None and attempt.intent is not None and attempt.intent.cause is StopCause.SHUTDOWN
+    under_way = bool(session.open_actions) or session.phase is Phase.STOPPING
+    if stopped_by_us and under_way and session.policy.mode is not RestartMode.NO and draft.rules.may_restart:
+        draft.session = replace(session, restart_wanted=True)
 
 
 def on_controller_stopping(draft: Draft, stopping: ControllerStopping) -> None:
