@@ -1,13 +1,17 @@
 """What the target of an action shows before anything is sent. Pure; used by `act`."""
 
+from typing import Final
+
 from controller.core.rules import Rules
 from controller.core.specs import LABEL_CONTROLLER, LABEL_SESSION, LABEL_SPEC
 from controller.errors import EngineUnavailable
 from controller.model.action import Action, ActionKind, Outcome, OutcomeKind
 from controller.model.container import ContainerState, Snapshot
+from controller.model.instant import seconds_between
 from controller.model.session import Session
 
-_RUNS = (ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING)
+PROVISIONAL_SLACK_S: Final = 5.0
+_RUNS: Final = (ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING)
 
 
 def already(action: Action, snapshot: Snapshot) -> Outcome | None:
@@ -49,11 +53,12 @@ def _already(action: Action, snapshot: Snapshot) -> OutcomeKind | None:
 def _has_moved(action: Action, snapshot: Snapshot) -> bool:
     """Whether it was started again since the action was decided.
 
-    Only a later StartedAt counts: while an attempt's own is provisional, the action holds the time of the `start`
-    event, which is a little later than the StartedAt that it stands for.
+    While an attempt's own StartedAt is provisional, the action holds the time of the `start` event, which is a little
+    later than the StartedAt that it stands for. One that is much earlier is another run, after the engine's clock was
+    set back.
     """
     if snapshot.started_at is None:
         return False
     if action.started_at is None:
         return action.kind is ActionKind.START
-    return snapshot.started_at > action.started_at
+    return not -PROVISIONAL_SLACK_S <= seconds_between(action.started_at, snapshot.started_at) <= 0

@@ -106,7 +106,8 @@ class Windows:
     async def _window(self, *, until: Instant, planned: bool, answered: anyio.Event) -> None:
         asked_at = self._condition.engine_now()
         known_at = self._seen.newest or self._resume_from
-        since = after(known_at or asked_at, -SINCE_MARGIN_S)
+        # Never later than now: an engine whose clock was set back refuses a stream that begins after its end.
+        since = after(min(known_at or asked_at, asked_at), -SINCE_MARGIN_S)
         async with self._engine.events(since=since, until=until) as items:
             self._open_count += 1
             self._why = ""

@@ -1,0 +1,70 @@
+"""What a target shows before an action is sent: a table."""
+
+import pytest
+
+from controller.errors import EngineUnavailable
+from controller.loops.target import already
+from controller.model.action import Action, ActionKind, OutcomeKind
+from controller.model.container import ContainerFacts, ContainerState, Snapshot
+from controller.model.ids import ActionId, ContainerId, SessionId
+from controller.model.instant import Instant, after
+
+BEGAN = Instant(1_000_000_000_000)
+START, STOP, REMOVE = ActionKind.START, ActionKind.STOP, ActionKind.REMOVE
+RUNNING, EXITED, PAUSED = ContainerState.RUNNING, ContainerState.EXITED, ContainerState.PAUSED
+SEND = None
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "moved_s", "ends"),
+    [
+        (START, EXITED, 0, SEND),
+        (START, RUNNING, 0, OutcomeKind.DONE),
+        (START, EXITED, 1, OutcomeKind.DONE),
+        (START, EXITED, -30, OutcomeKind.DONE),
+        (STOP, RUNNING, 0, SEND),
+        (STOP, RUNNING, -0.01, SEND),
+        (STOP, PAUSED, 0, SEND),
+        (STOP, EXITED, 0, OutcomeKind.DONE),
+        (STOP, RUNNING, 1, OutcomeKind.SUPERSEDED),
+        (STOP, RUNNING, -30, OutcomeKind.SUPERSEDED),
+        (REMOVE, EXITED, 0, SEND),
+        (REMOVE, RUNNING, 0, OutcomeKind.SUPERSEDED),
+        (REMOVE, EXITED, 1, OutcomeKind.SUPERSEDED),
+    ],
+)
+def test_a_target_that_is_so_or_has_moved_is_sent_nothing(
+    kind: ActionKind, state: ContainerState, moved_s: float, ends: OutcomeKind | None
+) -> None:
+    outcome = already(_action(kind), _snapshot(state, started_at=after(BEGAN, moved_s)))
+    assert (outcome.kind if outcome is not None else SEND) is ends
+
+
+def test_a_container_that_was_only_created_is_started() -> None:
+    action = _action(START, started_at=None)
+    assert already(action, _snapshot(ContainerState.CREATED, started_at=None)) is SEND
+    done = already(action, _snapshot(EXITED, started_at=BEGAN))
+    assert done is not None
+    assert done.kind is OutcomeKind.DONE
+
+
+def test_one_that_is_being_removed_gives_no_certain_answer_yet() -> None:
+    with pytest.raises(EngineUnavailable):
+        already(_action(REMOVE), _snapshot(ContainerState.REMOVING, started_at=BEGAN))
+
+
+def _action(kind: ActionKind, *, started_at: Instant | None = BEGAN) -> Action:
+    return Action(
+        id=ActionId("s/1"),
+        session_id=SessionId("s"),
+        kind=kind,
+        container=ContainerId("c"),
+        started_at=started_at,
+        decided_at=BEGAN,
+        drop_at=after(BEGAN, 120),
+    )
+
+
+def _snapshot(state: ContainerState, *, started_at: Instant | None) -> Snapshot:
+    facts = ContainerFacts(id=ContainerId("c"), name="c", image="busybox")
+    return Snapshot(facts=facts, state=state, started_at=started_at)
