@@ -1,0 +1,201 @@
+"""`kill -9` of the controller and of the daemon, again and again, under load; then everything is counted.
+
+    python -m tests.docker.kill_cycles --controller 100 --daemon 20 [--json FILE]
+
+Prints one line and ends with 1 when anything was lost, invented, harmed, doubled or wrong.
+"""
+
+import argparse
+import contextlib
+import json
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tests.support.controller_process import ControllerProcess, until
+from tests.support.judgement import Judgement, judge
+from tests.support.ledger_file import LedgerFile
+from tests.support.private_engine import PrivateEngine, missing
+from tests.support.stream_oracle import StreamOracle, inspect_all
+
+LASTING: Final = ("/bin/sh", "-c", "trap 'exit 0' TERM; sleep 100000 & wait")
+FAILING: Final = ("/bin/sh", "-c", "sleep 1; exit 3")
+WATCHED: Final = "sleep 2; exit 7"
+LIFE_MAX_S: Final = 2.5
+QUIET_COUNT: Final = 6
+BUSY_COUNT: Final = 6
+FLAPPING_COUNT: Final = 3
+MAX_RESTARTS: Final = 3
+SETTLE_TIMEOUT_S: Final = 90.0
+
+
+class Stage:
+    """An engine with an oracle, a controller, and what runs under them."""
+
+    def __init__(self, engine: PrivateEngine, oracle: StreamOracle, controller: ControllerProcess) -> None:
+        self.engine = engine
+        self.oracle = oracle
+        self.controller = controller
+        self.quiet = [f"quiet-{number}" for number in range(QUIET_COUNT)]
+        self.busy = [f"busy-{number}" for number in range(BUSY_COUNT)]
+        self.flapping = [f"flap-{number}" for number in range(FLAPPING_COUNT)]
+        self.accepted_count = 0
+
+    def populate(self) -> None:
+        """Sessions that last, that are driven, and that fail and are restarted; watched and foreign containers."""
+        for name in self.quiet + self.busy:
+            self.controller.create(name, *LASTING)
+        for name in self.flapping:
+            restart = {"mode": "on-failure", "max_attempts": MAX_RESTARTS}
+            self.controller.create(name, *FAILING, wait=False, restart=restart)
+        with self.oracle.deed("watched", "stranger"):
+            self.engine.run("--name", "watched", "--label", "agentd.watch=true", "--", "/bin/sh", "-c", WATCHED)
+            self.engine.run("--name", "stranger", "--", *LASTING)
+
+    def drive(self, ended: threading.Event) -> None:
+        """Users who start, stop and restart, and somebody who starts the watched container, until told to end."""
+        dice = random.Random(1)
+        while not ended.is_set():
+            with contextlib.suppress(OSError, ValueError, RuntimeError):
+                if dice.random() < 0.15:
+                    with self.oracle.deed("watched"):
+                        self.engine.cli("start", "watched", timeout_s=20)
+                else:
+                    verb, name = dice.choice(("start", "stop", "restart")), dice.choice(self.busy)
+                    path = f"/v1/sessions/{name}/{verb}?wait=false"
+                    self.accepted_count += self.controller.request("POST", path, timeout_s=10)[0] in (200, 202)
+            ended.wait(0.15)
+
+    @contextlib.contextmanager
+    def under_load(self) -> Iterator[None]:
+        """The users of `drive` are at work."""
+        ended = threading.Event()
+        thread = threading.Thread(target=self.drive, args=(ended,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join(30)
+
+    def settle(self) -> Judgement:
+        """Wait until nothing is on its way any more, and judge."""
+        until(self.controller.is_ready, what=f"ready again\n{self.controller.log_tail()}", timeout_s=60)
+        self.controller.reconcile()
+        ledger = LedgerFile(self.controller.db)
+        until(lambda: self._is_at_rest(ledger), what="at rest", timeout_s=SETTLE_TIMEOUT_S)
+        self.oracle.catch_up()
+        # An end is refined within two seconds, and a restart may come at any time: what is wrong must stay so.
+        with contextlib.suppress(AssertionError):
+            until(lambda: not self.judge().faults, what="nothing wrong", timeout_s=15)
+        ledger.check()
+        return self.judge()
+
+    def judge(self) -> Judgement:
+        """Just now."""
+        return judge(self.oracle, self.controller.db, inspect_all(self.engine))
+
+    def _is_at_rest(self, ledger: LedgerFile) -> bool:
+        if any(action["state"] == "open" for action in ledger.actions()):
+            return False
+        return all(one["phase"] not in ("starting", "stopping") for one in ledger.sessions())
+
+
+@contextlib.contextmanager
+def stage(folder: Path, *, live_restore: bool = False, **settings: str) -> Iterator[Stage]:
+    """Everything up and populated."""
+    engine = PrivateEngine(live_restore=live_restore)
+    given = {"orphan_grace_s": "0", "stop_grace_s": "3", **settings}
+    with (
+        engine,
+        StreamOracle(engine) as oracle,
+        ControllerProcess(folder=folder, engine_url=engine.url, **given) as controller,
+    ):
+        built = Stage(engine, oracle, controller)
+        built.populate()
+        yield built
+
+
+def kill_controller(on: Stage, count: int, dice: random.Random) -> list[float]:
+    """So many lives, some of which end before they were ready. Gives how long each took to be ready."""
+    took: list[float] = []
+    with on.under_load():
+        for number in range(count):
+            on.controller.kill()
+            began = time.monotonic()
+            on.controller.start(wait_ready=False)
+            if number % 4:
+                until(on.controller.is_ready, what=f"ready\n{on.controller.log_tail()}", timeout_s=60)
+                took.append(time.monotonic() - began)
+            time.sleep(dice.uniform(0, LIFE_MAX_S) if number % 4 else dice.uniform(0, 1))
+    return took
+
+
+def kill_daemon(on: Stage, count: int) -> list[float]:
+    """So many times. Gives how long the controller took to be ready after the daemon answered again."""
+    took: list[float] = []
+    with on.under_load():
+        for number in range(count):
+            with on.oracle.engine_down():
+                on.engine.kill()
+                # Every second time a daemon with the other habit comes back.
+                on.engine.live_restore = not on.engine.live_restore if number % 2 else on.engine.live_restore
+                on.engine.start()
+            began = time.monotonic()
+            until(on.controller.is_ready, what=f"ready\n{on.controller.log_tail()}", timeout_s=60)
+            took.append(time.monotonic() - began)
+            time.sleep(1.0)
+    return took
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.docker.kill_cycles")
+    parser.add_argument("--controller", type=int, default=100)
+    parser.add_argument("--daemon", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args(arguments)
+    if lacking := missing():
+        print(f"no private engine here: {lacking}", file=sys.stderr)
+        return 2
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="kc") as folder, stage(Path(folder)) as on:
+        lives = kill_controller(on, asked.controller, random.Random(asked.seed))
+        after_controller = on.settle()
+        daemons = kill_daemon(on, asked.daemon)
+        found = on.settle()
+        restarts = {one["name"]: one["restarts"] for one in LedgerFile(on.controller.db).sessions()}
+    extra = {name: count for name, count in restarts.items() if name.startswith("flap") and count > MAX_RESTARTS}
+    figures = {
+        "controller_kills": asked.controller,
+        "daemon_kills": asked.daemon,
+        "accepted_requests": on.accepted_count,
+        "extra_restarts": len(extra),
+        "controller_ready_s_median": sorted(lives)[len(lives) // 2] if lives else None,
+        "controller_ready_s_max": max(lives, default=None),
+        "daemon_ready_s_max": max(daemons, default=None),
+        "took_s": round(time.monotonic() - began, 1),
+        "after_controller_kills": after_controller.figures(),
+        **found.figures(),
+    }
+    if asked.json:
+        asked.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    for fault in [*after_controller.faults, *found.faults][:40]:
+        print(fault)
+    bad = len(after_controller.faults) + len(found.faults) + len(extra)
+    print(
+        f"kill cycles: {asked.controller} of the controller, {asked.daemon} of the daemon: {len(found.lost)} lost, "
+        f"{len(found.invented)} invented, {len(found.doubled)} doubled, {len(found.harmed)} harmed, "
+        f"{len(found.wrong)} wrong, {len(extra)} extra restarts "
+        f"({found.starts_count} starts, {found.ends_count} ends, {found.covered_count} covered by a gap row)"
+    )
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
