@@ -44,9 +44,9 @@ class WorkingCopy:
         return self._names[name] if name in self._names else self._roster.by_name.get(name)
 
     def all_ids(self) -> list[SessionId]:
-        """Every session that is not removed."""
+        """Every session that is not removed, or whose end may still turn out to have been the engine's doing."""
         ids = {**self._roster.sessions, **self.changed}
-        return [session_id for session_id in ids if (one := self.session(session_id)) and one.removed_at is None]
+        return [session_id for session_id in ids if (one := self.session(session_id)) and _still_moves(one)]
 
     def directory(self) -> Directory:
         """Who is who, as the batch has it so far."""
@@ -87,3 +87,7 @@ class WorkingCopy:
             self._names[session.name] = session.id
         elif self.named(session.name) == session.id:
             self._names[session.name] = None
+
+
+def _still_moves(session: Session) -> bool:
+    return session.removed_at is None or session.provisional is not None
