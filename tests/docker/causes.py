@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tests.docker.stage import Stage
+from tests.docker.told import Cell
 
 LIVE, DOWN, CUT = "live", "down", "cut"
 DOWN_FORGOTTEN, CUT_FORGOTTEN = "down-forgotten", "cut-forgotten"
@@ -44,19 +45,6 @@ def at_gate(then: str) -> str:
 
 
 LOOPS_ONCE_RELEASED: Final = "[ -e /gates/$GATE.open ] || { read x < /gates/$GATE; touch /gates/$GATE.open; }; exit 3"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """What a controller says. Actor and source are those of the first row that has the final phase and reason."""
-
-    phase: str
-    reason: str
-    exit_code: int | None = None
-    actor: str = "engine"
-    source: str = ""
-    attempt: int = 1
-    removed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,6 @@ there are ways to miss it. A container waits at a fifo of its own and goes on wh
 import contextlib
 import errno
 import http.client
-import json
 import os
 import socket
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from tests.support.controller_process import ControllerProcess, Json, until
+from tests.support.controller_process import ControllerProcess, until
 from tests.support.private_engine import BUSYBOX_IMAGE, PrivateEngine
 
 RING_EVENTS: Final = 256
@@ -121,27 +120,3 @@ def shows(controller: ControllerProcess, names: list[str], phase: str) -> None:
         until(none_missing, what=f"all are {phase}", timeout_s=40)
     except AssertionError as error:
         raise AssertionError(f"{error}: {last[0]}\n{controller.log_tail()}") from None
-
-
-def transitions(controller: ControllerProcess, name: str) -> list[Json]:
-    """The rows of one session that people see."""
-    return [row for row in controller.timeline(name) if row["event"] == "transition"]
-
-
-def exit_code(session: Json) -> int | None:
-    """The exit code that a session shows, or None."""
-    end = session["exit"]
-    code = end["exit_code"] if isinstance(end, dict) else None
-    return code if isinstance(code, int) else None
-
-
-def as_text(session: Json, rows: list[Json]) -> str:
-    """For a failure's message."""
-    kept = ("phase", "reason", "desired", "attempt", "restarts", "removed_at", "exit", "message")
-    lines = [json.dumps({key: session[key] for key in kept})]
-    for row in rows:
-        lines.append(
-            f"  #{row['attempt']} {row['from']} -> {row['to']} {row['reason']}"
-            f" {row['source']} {row['actor']}: {row['message']}"
-        )
-    return "\n".join(lines)

@@ -22,25 +22,16 @@ from tests.docker.causes import (
     OURS,
     REMEMBERED,
     Cause,
-    Cell,
 )
-from tests.docker.stage import Stage, as_text, exit_code, shows, transitions
-from tests.support.controller_process import ControllerProcess, Json, until
+from tests.docker.stage import Stage, shows
+from tests.docker.told import Told, told_of, transitions
+from tests.support.controller_process import ControllerProcess, until
 from tests.support.fault_proxy import FaultProxy
 from tests.support.private_engine import PrivateEngine
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
 
 STAYS_DOWN = "ours-stays-down"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Told:
-    """What one controller said of one cause."""
-
-    cell: Cell
-    text: str
-    """The whole of it, for a failure's message."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +68,9 @@ def table(shared_engine: PrivateEngine, tmp_path_factory: pytest.TempPathFactory
             # It returns once every disagreement has been looked at.
             assert controller.request("POST", "/v1/reconcile")[0] == 200
         told = {
-            (cause.name, column): _read(controllers[column], cause) for column in COLUMNS for cause in (*CAUSES, *OURS)
+            (cause.name, column): told_of(controllers[column], cause.shown_as, row=cause.row)
+            for column in COLUMNS
+            for cause in (*CAUSES, *OURS)
         }
         yield Table(stage=stage, controllers=controllers, told=told)
 
@@ -224,30 +217,3 @@ def _let_it_happen(stage: Stage) -> None:
         for cause in OURS
     ]
     stage.in_parallel([*watched, *ours])
-
-
-def _read(controller: ControllerProcess, cause: Cause) -> Told:
-    session = controller.sessions()[cause.shown_as]
-    rows = transitions(controller, cause.shown_as)
-    row = _telling(session, rows, cause)
-    cell = Cell(
-        phase=str(session["phase"]),
-        reason=str(session["reason"]),
-        exit_code=exit_code(session),
-        actor=str(row["actor"]) if row else "",
-        source=str(row["source"]) if row else "nobody",
-        attempt=int(str(session["attempt"])),
-        removed=session["removed_at"] is not None,
-    )
-    return Told(cell=cell, text=f"{cell}\n{as_text(session, rows)}")
-
-
-def _telling(session: Json, rows: list[Json], cause: Cause) -> Json | None:
-    """The first row that says what the session says in the end."""
-    if cause.row:
-        return next((row for row in rows if row["reason"] == cause.row), None)
-    return next(
-        row
-        for row in rows
-        if (row["attempt"], row["to"], row["reason"]) == (session["attempt"], session["phase"], session["reason"])
-    )
