@@ -140,7 +140,8 @@ def _a_run_nobody_knew(draft: Draft, seen: ContainerSeen) -> None:
 
 
 def _an_earlier_run(draft: Draft, seen: ContainerSeen) -> None:
-    snapshot = seen.snapshot
+    snapshot, present = seen.snapshot, draft.attempt
+    assert present is not None
     match = next(
         (
             one
@@ -149,7 +150,10 @@ def _an_earlier_run(draft: Draft, seen: ContainerSeen) -> None:
         ),
         None,
     )
-    if match is not None and snapshot.state in _OVER:
+    if match is None and seen.asked_at > present.opened_at:
+        # Asked for after the present run was known, and another one: the engine's clock was set back in between.
+        _a_run_nobody_knew(draft, seen)
+    elif match is not None and snapshot.state in _OVER:
         complete_earlier(draft, match, end=end_of(snapshot, engine_up_at=seen.engine_up_at, died_at=match.died_at))
 
 

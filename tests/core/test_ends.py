@@ -51,11 +51,9 @@ def test_docker_stop_is_somebody_elses_and_stays_down() -> None:
     story(make.event(EventAction.STOP, 5.01))
     story(make.seen(make.exited(143)))
     assert (story.session.phase, story.session.reason) == (Phase.STOPPED, Reason.STOPPED_EXTERNALLY)
-    assert story.session.desired is Desired.RUNNING
-    assert story.session.due_at == make.at(35)
+    assert (story.session.desired, story.session.due_at) == (Desired.RUNNING, make.at(35))
     story(DeadlineReached(observed_at=make.at(35)))
-    assert story.session.desired is Desired.STOPPED
-    assert story.session.due_at is None
+    assert (story.session.desired, story.session.due_at) == (Desired.STOPPED, None)
     assert story.actions == []
 
 

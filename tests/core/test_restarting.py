@@ -113,13 +113,10 @@ def test_an_engine_that_restarts_it_is_recorded_and_never_doubled() -> None:
     facts = replace(make.facts(), engine_restart=EngineRestart.ALWAYS, labels={"agentd.restart": "always"})
     story(make.admitted(make.running(facts=facts)))
     story(make.event(EventAction.DIE, 5, exit_code=3))
-    assert story.session.phase is Phase.BACKOFF
     story(make.seen(replace(make.exited(3), state=ContainerState.RESTARTING, facts=facts)))
-    assert story.session.phase is Phase.BACKOFF
-    assert story.session.next_attempt_at is None
+    assert (story.session.phase, story.session.next_attempt_at) == (Phase.BACKOFF, None)
     story(make.event(EventAction.START, 6))
-    assert story.session.phase is Phase.RUNNING
-    assert story.session.attempt_count == 2
+    assert (story.session.phase, story.session.attempt_count) == (Phase.RUNNING, 2)
     assert story.session.engine_restarts == 1
     assert story.actions == []
     assert story.actors()[-1] == "engine"
@@ -213,3 +210,13 @@ def test_a_session_that_was_never_started_is_left_alone_at_shutdown() -> None:
     story(ControllerStopping(leave_running=False, grace_s=5, observed_at=make.at(3)))
     assert story.session.phase is Phase.PENDING
     assert story.session.open_actions == ()
+
+
+def test_a_run_that_begins_after_the_engines_clock_was_set_back_is_a_new_attempt() -> None:
+    story = running_session(make.spec(RestartMode.ALWAYS))
+    story(make.event(EventAction.DIE, 100, exit_code=3))
+    story(make.seen(make.exited(3, finished_s=100), seconds=100.1))
+    story(DeadlineReached(observed_at=make.at(120)))
+    story(make.outcome(story.action, 121, shot=make.running(started_s=-500)))
+    assert story.session.phase is Phase.RUNNING
+    assert story.attempt.number == 2
