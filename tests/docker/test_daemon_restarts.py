@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from tests.docker.causes import EXITED, EXITED_3, LOST, OBEYS, RUNS, UNTOLD
+from tests.docker.causes import EXITED, EXITED_3, LOST, OBEYS, RUNS
 from tests.docker.stage import Stage, shows
 from tests.docker.told import Cell, Told, told_of
 from tests.support.controller_process import ControllerProcess, until
@@ -47,7 +47,6 @@ class Row:
 
 TAKEN: Final = Cell(phase="stopped", reason="engine_restart", exit_code=0, actor="engine")
 """A stop that turned out to be the daemon's own."""
-RAN_ON: Final = replace(UNTOLD, actor="", source="nobody")
 
 
 def _from(cell: Cell, *sources: str) -> tuple[Cell, ...]:
