@@ -123,6 +123,16 @@ def refine_end(draft: Draft, end: End) -> None:
         draft.tell(actor=actor_of(diagnosis.reason, attempt), reason=diagnosis.reason, message=_message(diagnosis))
 
 
+def disown_end(draft: Draft) -> None:
+    """The end on record turns out to be that of a later run: how this attempt ended, nobody saw."""
+    attempt = draft.attempt
+    assert attempt is not None
+    bare = replace(attempt, died_at=None, kill_at=None, kill_signal=None, first_kill_signal=None, stop_at=None)
+    diagnosis = _diagnose(draft.session, bare, End(looked=True), engine_stopped=False)
+    draft.session = replace(draft.session, attempt=replace(bare, exit=diagnosis.exit, finished_at=None))
+    draft.tell(reason=Reason.EXIT_UNKNOWN, message=_message(diagnosis), source=Source.INFERRED)
+
+
 def complete_earlier(draft: Draft, earlier: Attempt, *, end: End | None = None) -> None:
     """A late observation of an attempt before the present one completes that record, and moves nothing else."""
     if end is not None or earlier.exit is not None:

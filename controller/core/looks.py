@@ -12,6 +12,7 @@ from controller.core.ending import (
     End,
     complete_earlier,
     container_gone,
+    disown_end,
     end_attempt,
     end_of,
     refine_end,
@@ -21,7 +22,7 @@ from controller.core.pursuing import pursue
 from controller.core.settling import retry_later, settle
 from controller.model.container import ContainerState, LogTail, Snapshot
 from controller.model.observation import ContainerAbsent, ContainerSeen, LookCause
-from controller.model.phase import Health, Phase
+from controller.model.phase import Desired, Health, Phase
 from controller.model.reason import ACTOR_ENGINE, Reason, Source
 from controller.model.session import Attempt
 
@@ -48,6 +49,9 @@ def on_seen(draft: Draft, seen: ContainerSeen) -> None:
         _an_earlier_run(draft, seen)
     else:
         _a_run_nobody_knew(draft, seen)
+    if seen.orphan_still:
+        draft.session = replace(draft.session, removal_wanted=True, desired=Desired.STOPPED)
+        draft.tell(reason=Reason.ORPHAN_FOUND, message="it was spared before, and nothing speaks for it any more")
     pursue(draft)
 
 
@@ -126,6 +130,9 @@ def _a_run_nobody_knew(draft: Draft, seen: ContainerSeen) -> None:
     assert snapshot.started_at is not None
     if attempt is not None and attempt.started_at is not None and attempt.ended_at is None:
         end_attempt(draft, End(looked=True), source=Source.INFERRED)
+    elif attempt is not None and attempt.died_at is not None and snapshot.started_at <= attempt.died_at:
+        # The `start` in between was never told: the `die` that was is that of the run that is seen now.
+        disown_end(draft)
     missed = snapshot.restart_count - attempt.restart_count if attempt is not None else 0
     open_attempt(
         draft,

@@ -28,7 +28,6 @@ def unleash(world: "World") -> None:
         while when < world.knobs.quiet_at_s:
             world.timeline.at(when, _appointment(world, name, rng))
             when += rng.expovariate(a_minute / 60)
-    world.timeline.at(world.knobs.quiet_at_s, lambda: calm(world))
 
 
 def _appointment(world: "World", name: str, rng: random.Random) -> Callable[[], None]:

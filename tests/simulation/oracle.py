@@ -11,20 +11,17 @@ from collections import Counter as Tally
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from controller.model.ids import ContainerId
 from controller.model.phase import Phase
 from controller.model.session import Session
 from controller.store import codec
-from tests.simulation import verdict
+from tests.simulation import targets, verdict
 from tests.simulation.exchange import CHANGES, Request
+from tests.simulation.wishes import Wish
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 LOOK_EVERY_S: Final = 5.0
-MOVED_ON_S: Final = 15.0
-"""A target that was started again this long ago must not be stopped for what was decided about its earlier run."""
-_NEVER: Final = ("foreign", "controller", "plain")
 
 
 @dataclass(frozen=True)
@@ -98,57 +95,32 @@ class Oracle:
     # --- before and after each request -----------------------------------------------------------------------------
 
     def before_request(self, request: Request) -> None:
-        """S3, S7, S9: what leaves has been committed, aims at what it was decided on, and leaves a living holder."""
-        world = self._world
-        if request.kind not in CHANGES:
-            return
-        if world.holder is not world.loop:
-            world.violated("S9", f"{request.kind} without the lock")
-        action = self._open_action(request)
-        if action is None:
-            world.violated("S3", f"{request.kind} {request.container[:20]} without an open action in the ledger")
-            return
-        request.action, request.reason = action["id"], action["reason"]
-        world.tell(f"request: {request.kind} {self._name(request.container)} [{request.reason}] {request.fault.value}")
-        kind = world.bystanders.get(request.container)
-        squatter = world.daemon.containers.get(ContainerId(request.container))
-        if kind is None and squatter is not None and not squatter.labels:
-            kind = "plain"
-        if kind in _NEVER:
-            world.violated("S7", f"{request.kind} of a container that is {kind}")
-        if kind == "external" and request.kind in ("create", "remove"):
-            world.violated("S7", f"{request.kind} of an external container")
-        self._moved_on(request, action)
-
-    def _moved_on(self, request: Request, action: dict[str, Any]) -> None:
-        container = self._world.daemon.containers.get(ContainerId(request.container))
-        if request.kind not in ("stop", "remove") or container is None or container.process is None:
-            return
-        decided_on, runs = action["started_at"], container.started_at
-        same = decided_on is not None and runs is not None and abs(decided_on - runs) < 5_000_000_000
-        started_s_ago = self._world.timeline.now - container.process.started
-        if not same and container.alive and started_s_ago > MOVED_ON_S:
-            self._world.violated("S7", f"{request.kind} of {container.name} was decided on another run of it")
-
-    def _open_action(self, request: Request) -> dict[str, Any] | None:
-        rows = self.query(
-            "SELECT a.body, s.name FROM actions a JOIN sessions s ON s.id = a.session_id"
-            " WHERE a.state = 'open' AND a.kind = ?",
-            request.kind,
-        )
-        for body, name in rows:
-            action: dict[str, Any] = json.loads(body)
-            target = f"{self._world.knobs.settings.prefix}-{name}" if request.kind == "create" else action["container"]
-            if target == request.container:
-                return action
-        return None
+        """Judge what is about to leave."""
+        if self._world.loop is None or self._world.loop.dead:
+            self._world.violated("S15", f"{request.kind} after death")
+        if request.kind in CHANGES:
+            targets.judge(self._world, self, request)
 
     def after_effect(self, request: Request) -> None:
         """Nothing to judge at once; the engine keeps its own history."""
 
-    def _name(self, container: str) -> str:
-        found = self._world.daemon.containers.get(ContainerId(container))
-        return found.name if found is not None else container[:20]
+    def created_at(self, container: str) -> float:
+        """When it was really created."""
+        return next(
+            (one.at for one in self._world.daemon.history if one.container == container and one.what == "created"), 0.0
+        )
+
+    def time_to_live(self, session_id: str) -> tuple[float | None, float]:
+        """The longest time that a session was promised last, and since when: asked for, or renewed."""
+        rows = self.query("SELECT body FROM sessions WHERE id = ?", session_id)
+        spec = json.loads(rows[0][0])["spec"] if rows else None
+        promised = [
+            wish.at
+            for wish in self._world.wishes
+            if wish.session_id == session_id
+            and (wish.what == "create" or (wish.what == "renew" and wish.answer is not None and wish.answer.accepted))
+        ]
+        return (spec["ttl_s"] if spec else None), max(promised, default=0.0)
 
     # --- every few seconds -----------------------------------------------------------------------------------------
 
@@ -212,13 +184,21 @@ class Oracle:
 
     def _settle(self) -> None:
         world = self._world
-        if world.timeline.now < world.knobs.quiet_at_s + verdict.SETTLE_S:
+        if world.timeline.now < world.knobs.quiet_at_s + world.settle_s:
             return
         if self.settled is None:
             self.settled = (self._seq, len(world.wire.requests))
             verdict.converged(world)
         elif self.settled != (self._seq, len(world.wire.requests)):
             world.violated("L2", "something moves though nothing has changed")
+
+    def answered(self, wish: Wish) -> None:
+        """S1: what was answered as accepted is in the ledger at that moment."""
+        if wish.what != "create" or wish.answer is None or not wish.answer.accepted:
+            return
+        known = self.query("SELECT 1 FROM sessions WHERE id = ?", wish.answer.session_id or wish.session_id)
+        if not known:
+            self._world.violated("S1", f"the session {wish.session} was accepted, and is not in the ledger")
 
     def after_life(self) -> None:
         """S1: what was committed is there after the death, whatever kind of death it was."""

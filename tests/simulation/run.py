@@ -26,7 +26,7 @@ def run_seed(seed: str, *, folder: Path | None = None) -> World:
     """One world, from its seed to its end."""
     where = folder or SCRATCH / f"agentd-sim-{os.getpid()}"
     world = World(seed, where)
-    with _the_dead_are_silent():
+    with the_dead_are_silent():
         try:
             world.run()
         finally:
@@ -36,7 +36,7 @@ def run_seed(seed: str, *, folder: Path | None = None) -> World:
 
 
 @contextmanager
-def _the_dead_are_silent() -> Iterator[None]:
+def the_dead_are_silent() -> Iterator[None]:
     """What was killed is taken apart by the collector; its generators complain that their loop is gone."""
     before, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:

@@ -3,17 +3,19 @@
 Judged once, when faults and wishes have been over for long enough, and again at the end.
 """
 
+import json
 from typing import TYPE_CHECKING, Final
 
 from controller.model.phase import Desired, Phase
+from controller.model.reason import Reason
 from controller.model.session import Origin, Session
+from controller.model.spec import RestartMode
 from tests.simulation.containers import Container, Status
 from tests.simulation.daemon import Truth
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-SETTLE_S: Final = 600.0
 _PHASES: Final[dict[Status, tuple[Phase, ...]]] = {
     Status.CREATED: (Phase.PENDING, Phase.FAILED, Phase.STOPPED, Phase.BACKOFF),
     Status.RUNNING: (Phase.RUNNING,),
@@ -42,17 +44,19 @@ def _as_it_is(world: "World", session: Session) -> None:
     if container is None:
         if session.phase.is_live or session.phase is Phase.STARTING:
             world.violated("L1", f"{session.name} is {session.phase}, and there is no container")
-        elif session.desired is Desired.RUNNING and session.phase is not Phase.BACKOFF:
+        elif session.desired is Desired.RUNNING and _is_ours(session) and session.phase is not Phase.BACKOFF:
             world.violated("L1", f"{session.name} is wanted, {session.phase} ({session.reason}), without a container")
         return
     if session.phase not in _PHASES[container.status]:
         world.violated("L1", f"{session.name} is {session.phase}, its container {container.status}")
     if session.open_actions:
         world.violated("L1", f"{session.name} still has open actions: {session.open_actions}")
-    wanted = session.desired is Desired.RUNNING
+    # What our own shutdown stopped is started again only by a restart policy; what was wanted stays on record.
+    left_down = session.reason is Reason.CONTROLLER_SHUTDOWN and session.policy.mode is RestartMode.NO
+    wanted = session.desired is Desired.RUNNING and not left_down
     if wanted and not container.alive and session.phase is not Phase.BACKOFF and _is_ours(session):
         world.violated("L1", f"{session.name} is wanted and down: {session.phase}, {session.reason}")
-    if not wanted and container.alive and _is_ours(session):
+    if session.desired is Desired.STOPPED and container.alive and _is_ours(session):
         world.violated("L1", f"{session.name} is not wanted and runs")
 
 
@@ -72,16 +76,21 @@ def _is_known(world: "World", container: Container, session: Session | None) -> 
 
 
 def at_the_end(world: "World") -> None:
-    """S13: every exit code on record is the one that the engine knew."""
+    """S13: every exit code on record is the one that the engine knew. And L1 once more."""
     converged(world)
     ends = _ends(world.daemon.history)
-    for session_id, container, started_at, body in world.oracle.query(
-        "SELECT session_id, container_id, started_at, body FROM attempts WHERE ended_at IS NOT NULL"
+    for container, started_at, number, body in world.oracle.query(
+        "SELECT container_id, started_at, number, body FROM attempts WHERE ended_at IS NOT NULL"
     ):
-        del session_id, body
-        known = ends.get((container, started_at))
-        if known is None and started_at is not None:
+        told = json.loads(body)["exit"]
+        truth = ends.get((container, started_at))
+        if told is None or told["exit_code"] is None or truth is None:
             continue
+        # An engine whose clock was set back makes its invented code look like one from before the outage.
+        invented = told["exit_code"] == 255 and world.struck["engine clock jumps"] > 0
+        if truth.code != told["exit_code"] and not invented:
+            name = container[:12]
+            world.violated("S13", f"attempt {number} of {name} ended with {truth.code}, told as {told['exit_code']}")
 
 
 def _ends(history: list[Truth]) -> dict[tuple[str, int], Truth]:

@@ -67,6 +67,7 @@ async def carry(world: "World", wish: Wish, spec: SessionSpec | None, counter: C
         answer = Answer(accepted=False, message=str(error))
     if answer is not None:
         wish.answer, wish.answered_at = answer, world.timeline.now
+        world.oracle.answered(wish)
         world.tell(f"wish: {wish.what} {wish.session}: {'accepted' if answer.accepted else answer.message}")
 
 

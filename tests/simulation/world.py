@@ -29,7 +29,7 @@ from tests.simulation.exchange import Wire
 from tests.simulation.faults import FaultMenu
 from tests.simulation.knobs import Knobs, draw, turned
 from tests.simulation.loop import SimulatedLoop, Stalled, live
-from tests.simulation.nemesis import run_bystander, unleash
+from tests.simulation.nemesis import calm, run_bystander, unleash
 from tests.simulation.oracle import Oracle
 from tests.simulation.sqlite import Disk
 from tests.simulation.timeline import Timeline
@@ -53,8 +53,14 @@ class Violation(AssertionError):
 class World:
     """Everything that outlives a controller. Public attributes are for nemesis, wishes and oracle."""
 
-    def __init__(self, seed: str, folder: Path, *, knobs: Knobs | None = None) -> None:
+    def __init__(
+        self, seed: str, folder: Path, *, knobs: Knobs | None = None, script: "Callable[[World], None] | None" = None
+    ) -> None:
         self.seed = seed
+        self.script = script
+        """What happens, instead of a random nemesis and random wishes."""
+        self.settle_s = SETTLE_S
+        self.still_s = STILL_S
         self.folder = folder
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -104,6 +110,7 @@ class World:
         self.stop_at: float | None = None
         """When the present life was told to stop."""
         self.holder: SimulatedLoop | None = None
+        self.on_life: Callable[[SimulatedLoop], None] = lambda loop: None
         self._counts: Tally[str] = Tally()
         self._wish_queue: list[tuple[Wish, SessionSpec | None]] = []
         self._wish_bell: anyio.Event | None = None
@@ -182,14 +189,14 @@ class World:
 
     def run(self) -> None:
         """From the beginning to the end, or to the first violation."""
-        end_at = self.knobs.quiet_at_s + SETTLE_S + STILL_S
-        bystanders = self.dice("bystanders")
-        for _ in range(self.knobs.bystanders_count):
-            run_bystander(self, bystanders)
+        end_at = self.knobs.quiet_at_s + self.settle_s + self.still_s
         shown = self.knobs.settings
         self.tell(f"sweep {shown.sweep_interval_s}, orphans {shown.orphan_policy} {shown.orphan_grace_s}, {self.knobs}")
-        unleash(self)
-        make_wishes(self)
+        if self.script is not None:
+            self.script(self)
+        else:
+            self._at_random()
+        self.timeline.at(self.knobs.quiet_at_s, lambda: calm(self))
         self.oracle.begin()
         with turned(self.knobs):
             while self.timeline.now < end_at and not self.violations:
@@ -200,6 +207,13 @@ class World:
                 self.oracle.at_the_end()
         self.oracle.close()
         self.digest = zlib.crc32(repr((self.oracle.digest, len(self.daemon.history))).encode(), self.digest)
+
+    def _at_random(self) -> None:
+        bystanders = self.dice("bystanders")
+        for _ in range(self.knobs.bystanders_count):
+            run_bystander(self, bystanders)
+        unleash(self)
+        make_wishes(self)
 
     def _live(self, end_at: float) -> None:
         self.lives += 1
@@ -212,6 +226,7 @@ class World:
         quiet = self.timeline.now >= self.knobs.quiet_at_s
         if self.knobs.crash_steps is not None and not quiet:
             loop.crash_at = self._lives_dice.randint(*self.knobs.crash_steps)
+        self.on_life(loop)
         self.tell(f"life {self.lives} begins")
         began = self.timeline.now
         how = "ended"

@@ -1,0 +1,246 @@
+"""The complete space of single faults of the reference scenarios: `python -m tests.simulation.complete`.
+
+For each scenario: `kill -9` before and after each request that changes the engine and each commit (between those
+nothing outside the process changes); each call to the engine refused, failed, hung, late, its answer lost or stale,
+its target gone or taken; each SQL call failed. SIGTERM and `kill -9` at every step of the small ones. Each run is judged like any
+seed. `--slice 1/40` plays every fortieth run, for CI.
+"""
+
+import argparse
+import gc
+import os
+import random
+import shutil
+import sys
+import time
+from collections import Counter as Tally
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from controller.engine.limits import TimeLimits
+from controller.settings import Settings
+from tests.simulation.daemon import Traits
+from tests.simulation.exchange import CHANGES, Request
+from tests.simulation.faults import CALL_FAULTS, Fault
+from tests.simulation.knobs import Knobs
+from tests.simulation.loop import SimulatedLoop
+from tests.simulation.run import SCRATCH, the_dead_are_silent, told
+from tests.simulation.scenarios import SCENARIOS, Scenario
+from tests.simulation.world import World
+
+SETTLE_S: Final = 400.0
+STILL_S: Final = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mishap:
+    """The one thing that goes wrong in a run."""
+
+    kind: str
+    """`none`, `call`, `sql`, `kill before request`, `kill after effect`, `kill before commit`, `kill after commit`,
+    `kill at step`, `stop at step`."""
+    number: int = 0
+    fault: Fault = Fault.NONE
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.number} {self.fault.value if self.fault is not Fault.NONE else ''}".strip()
+
+
+NOTHING: Final = Mishap(kind="none")
+
+
+@dataclass(kw_only=True)
+class Space:
+    """How many places there are, counted in a run without a mishap."""
+
+    calls: int = 0
+    changes: int = 0
+    commits: int = 0
+    sql_calls: int = 0
+    steps: int = 0
+    changes_so_far: int = 0
+    commits_so_far: int = 0
+
+
+def knobs_of(scenario: Scenario, path: str) -> Knobs:
+    """The defaults, with short intervals; nothing is drawn."""
+    return Knobs(
+        settings=Settings(
+            docker_host="unix:///simulated",
+            db=path,
+            sweep_interval_s=20.0,
+            orphan_grace_s=5.0,
+            stop_grace_s=2.0,
+            shutdown_timeout_s=10.0,
+        ),
+        limits=TimeLimits(),
+        traits=Traits(stop_first=0.0, oom_after_die=0.0),
+        call_faults={},
+        event_faults={},
+        disk_latency_s=0.001,
+        disk_stall_s=0.0,
+        disk_stall_probability=0.0,
+        disk_fault_probability=0.0,
+        wire_latency_s=0.002,
+        nemeses={},
+        reorder=0.0,
+        sessions_count=0,
+        bystanders_count=0,
+        wishes_a_minute=1.0,
+        crash_steps=None,
+        quiet_at_s=scenario.quiet_at_s,
+        inbox_size=4096,
+    )
+
+
+def play(scenario: Scenario, mishap: Mishap = NOTHING) -> tuple[World, Space]:
+    """One run."""
+    folder = SCRATCH / f"agentd-complete-{os.getpid()}"
+    world = World(
+        f"complete/{scenario.name}",
+        folder,
+        knobs=knobs_of(scenario, str(folder / "controller.db")),
+        script=scenario.story,
+    )
+    world.settle_s, world.still_s = SETTLE_S, STILL_S
+    space = Space()
+    world.timeline.at(scenario.quiet_at_s, lambda: _measure(world, space))
+    _arrange(world, mishap, space)
+    with the_dead_are_silent():
+        try:
+            world.run()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    return world, space
+
+
+def _measure(world: World, space: Space) -> None:
+    """Mishaps happen in the eventful part: nothing may move in the quiet one."""
+    space.calls, space.sql_calls = world.menu.asked, world.disk.calls
+    space.steps = world.steps + (world.loop.steps if world.loop is not None else 0)
+    space.changes, space.commits = space.changes_so_far, space.commits_so_far
+
+
+def _arrange(world: World, mishap: Mishap, space: Space) -> None:
+    """Set the trap."""
+    before, after = world.wire.before_request, world.wire.after_effect
+
+    def strike(kind: str, number: int) -> None:
+        if mishap.kind == kind and mishap.number == number:
+            world.tell(f"mishap: {mishap}")
+            world.kill_controller()
+
+    def before_request(request: Request) -> None:
+        before(request)
+        if request.kind in CHANGES:
+            space.changes_so_far += 1
+            strike("kill before request", space.changes_so_far)
+
+    def after_effect(request: Request) -> None:
+        after(request)
+        if request.kind in CHANGES:
+            strike("kill after effect", world.wire.requests.index(request) + 1)
+
+    def before_commit() -> None:
+        space.commits_so_far += 1
+        strike("kill before commit", space.commits_so_far)
+
+    world.wire.before_request, world.wire.after_effect = before_request, after_effect
+    world.disk.before_commit = before_commit
+    world.disk.after_commit = lambda: strike("kill after commit", space.commits_so_far)
+    if mishap.kind == "call":
+        world.menu.script[mishap.number] = mishap.fault
+    elif mishap.kind == "sql":
+        world.disk.fail_call = mishap.number
+    elif mishap.kind in ("kill at step", "stop at step"):
+        world.on_life = lambda loop: _at_step(world, loop, mishap)
+
+
+def _at_step(world: World, loop: SimulatedLoop, mishap: Mishap) -> None:
+    if world.lives != 1:
+        return
+
+    def hook(step: int) -> None:
+        if step == mishap.number:
+            world.tell(f"mishap: {mishap}")
+            if mishap.kind == "kill at step":
+                world.kill_controller()
+            else:
+                world.stop_controller()
+
+    loop.step_hook = hook
+
+
+def mishaps(scenario: Scenario, space: Space) -> Iterator[Mishap]:
+    """Every single one that this scenario has room for."""
+    for number in range(1, space.changes + 1):
+        yield Mishap(kind="kill before request", number=number)
+        yield Mishap(kind="kill after effect", number=number)
+    for number in range(1, space.commits + 1):
+        yield Mishap(kind="kill before commit", number=number)
+        yield Mishap(kind="kill after commit", number=number)
+    for number in range(1, space.calls + 1):
+        for fault in CALL_FAULTS:
+            yield Mishap(kind="call", number=number, fault=fault)
+    for number in range(1, space.sql_calls + 1):
+        yield Mishap(kind="sql", number=number)
+    if scenario.small:
+        for number in range(1, space.steps + 1):
+            yield Mishap(kind="stop at step", number=number)
+            yield Mishap(kind="kill at step", number=number)
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.complete", description=__doc__)
+    parser.add_argument("--slice", default="1/1", help="K/N: every N-th run, beginning with the K-th")
+    parser.add_argument("--only", default="", help="scenarios whose name contains this")
+    parser.add_argument("--replay", default="", help="one mishap, as it was printed, with its trace")
+    parser.add_argument("--seconds", type=float, default=0.0, help="no more runs after this long")
+    parser.add_argument("--stop", type=int, default=20, help="give up after so many failures")
+    asked = parser.parse_args()
+    turn, width = (int(part) for part in asked.slice.split("/"))
+    began, runs, failed = time.monotonic(), 0, 0
+    kinds: Tally[str] = Tally()
+    for scenario in SCENARIOS:
+        if asked.only not in scenario.name:
+            continue
+        world, space = play(scenario)
+        if world.violations:
+            print(told(world))
+            print(f"{scenario.name}: fails without any mishap", flush=True)
+            failed += 1
+            continue
+        every = list(mishaps(scenario, space))
+        random.Random(scenario.name).shuffle(every)
+        for number, mishap in enumerate(every):
+            if asked.replay:
+                if str(mishap) != asked.replay:
+                    continue
+            elif number % width != turn - 1:
+                continue
+            world, _ = play(scenario, mishap)
+            runs += 1
+            kinds[mishap.kind] += 1
+            if asked.replay:
+                print(told(world, lines=len(world.trace)))
+            elif world.violations:
+                print(told(world, lines=12))
+            if world.violations:
+                failed += 1
+                print(f"{scenario.name}: {mishap}: {world.violations[0]}", flush=True)
+            if failed >= asked.stop or (asked.seconds and time.monotonic() - began > asked.seconds):
+                break
+            if runs % 50 == 0:
+                gc.collect()
+        print(f"{scenario.name}: {space}, {len(every)} single faults", flush=True)
+    took = time.monotonic() - began
+    print(", ".join(f"{name} {count}" for name, count in sorted(kinds.items())))
+    print(f"{runs} runs in {took:.1f} s = {runs / took * 60:.0f} a minute")
+    print(f"{runs - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

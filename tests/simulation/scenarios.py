@@ -1,0 +1,152 @@
+"""Twelve small stories in which each thing that the controller does happens at least once. Nothing goes wrong in them.
+
+`complete.py` plays each again and again, with one fault at every place where one can be.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from controller.model.container import EngineRestart
+from controller.model.ids import SessionId
+from controller.model.observation import Verb
+from controller.model.spec import RestartMode, RestartPolicy, SessionSpec
+from tests.simulation.containers import Probe, Program
+from tests.simulation.outage import kill_daemon, start_daemon
+from tests.simulation.wishes import Wish
+from tests.simulation.world import World
+
+Story = Callable[[World], None]
+ALWAYS: Final = RestartPolicy(mode=RestartMode.ALWAYS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """A story, and how long its eventful part takes."""
+
+    name: str
+    story: Story
+    quiet_at_s: float = 60.0
+    small: bool = False
+    """Short enough to be stopped and cancelled at every single step."""
+
+
+def spec(program: Program, policy: RestartPolicy | None = None, *, ttl_s: float | None = None) -> SessionSpec:
+    return SessionSpec(
+        image="busybox",
+        command=program.command(),
+        restart=policy or RestartPolicy(),
+        ttl_s=ttl_s,
+        stop_grace_s=2.0,
+    )
+
+
+def create(world: World, at: float, name: str, wanted: SessionSpec) -> None:
+    """Somebody asks for a session."""
+    identity = SessionId(f"{world.count('session'):032x}")
+
+    def ask() -> None:
+        world.wish((Wish(at=at, what="create", session=name, session_id=identity), wanted))
+
+    world.timeline.at(at, ask)
+
+
+def ask(world: World, at: float, verb: Verb, name: str, *, force: bool = False) -> None:
+    """Somebody asks something of it."""
+    what = f"{verb.value} by force" if force else verb.value
+    world.timeline.at(at, lambda: world.wish((Wish(at=at, what=what, session=name, verb=verb), None)))
+
+
+def external(world: World, name: str, program: Program, **labels: str) -> None:
+    """Somebody runs a container that asks to be watched."""
+    watched = {"agentd.watch": "true", **{f"agentd.{key}": value for key, value in labels.items()}}
+    container = world.daemon.create(
+        name=name, command=program.command(), labels=watched, probe=Probe(interval_s=2.0), by="outsider"
+    )
+    world.bystanders[container] = "external"
+    world.daemon.start(world.daemon.containers[container], by="outsider")
+
+
+def one_that_runs(world: World) -> None:
+    create(world, 2.0, "one", spec(Program()))
+
+
+def one_shot(world: World) -> None:
+    create(world, 2.0, "job", spec(Program(runs_s=1.0)))
+
+
+def crashing(world: World) -> None:
+    policy = RestartPolicy(mode=RestartMode.ON_FAILURE, max_attempts=1, window_s=3600.0)
+    create(world, 2.0, "crash", spec(Program(runs_s=1.0, code=3), policy))
+
+
+def stopped_by_request(world: World) -> None:
+    create(world, 2.0, "one", spec(Program(ends_after_term_s=None), ALWAYS))
+    ask(world, 10.0, Verb.STOP, "one")
+
+
+def restarted_by_request(world: World) -> None:
+    create(world, 2.0, "one", spec(Program()))
+    ask(world, 10.0, Verb.RESTART, "one")
+
+
+def removed_by_force(world: World) -> None:
+    create(world, 2.0, "one", spec(Program()))
+    ask(world, 10.0, Verb.REMOVE, "one", force=True)
+    create(world, 20.0, "one", spec(Program(runs_s=300.0)))
+
+
+def watched(world: World) -> None:
+    external(world, "shop-db-1", Program(runs_s=6.0, code=3, sick_at_s=3.0), restart="on-failure")
+
+
+def stopped_by_somebody(world: World) -> None:
+    create(world, 2.0, "one", spec(Program(), ALWAYS))
+
+    def stop() -> None:
+        container = world.daemon.named("agentd-one")
+        if container is not None and container.running and world.daemon.up:
+            world.daemon.stop(container, grace_s=1.0, done=lambda _: None, by="outsider")
+
+    world.timeline.at(10.0, stop)
+
+
+def an_orphan(world: World) -> None:
+    labels = {"agentd.prefix": "agentd", "agentd.session": "lost"}
+    container = world.daemon.create(name="agentd-lost", labels=labels, by="outsider")
+    world.bystanders[container] = "orphan"
+    world.daemon.start(world.daemon.containers[container], by="outsider")
+
+
+def time_over(world: World) -> None:
+    create(world, 2.0, "short", spec(Program(), ALWAYS, ttl_s=8.0))
+
+
+def daemon_killed(world: World) -> None:
+    create(world, 2.0, "one", spec(Program(), ALWAYS))
+    external(world, "shop-web-1", Program())
+    world.daemon.containers[next(iter(world.bystanders))].restart = EngineRestart.ALWAYS  # type: ignore[index]
+    world.timeline.at(10.0, lambda: kill_daemon(world.daemon))
+    world.timeline.at(14.0, lambda: start_daemon(world.daemon))
+
+
+def stopped_and_started(world: World) -> None:
+    create(world, 2.0, "one", spec(Program(), ALWAYS))
+    create(world, 2.5, "two", spec(Program(ends_after_term_s=None)))
+    world.timeline.at(10.0, world.stop_controller)
+
+
+SCENARIOS: Final = (
+    Scenario(name="one that runs", story=one_that_runs, quiet_at_s=10.0, small=True),
+    Scenario(name="one shot", story=one_shot, quiet_at_s=10.0, small=True),
+    Scenario(name="crashing", story=crashing),
+    Scenario(name="stopped by request", story=stopped_by_request, quiet_at_s=30.0),
+    Scenario(name="restarted by request", story=restarted_by_request, quiet_at_s=30.0),
+    Scenario(name="removed by force", story=removed_by_force, quiet_at_s=40.0),
+    Scenario(name="watched", story=watched),
+    Scenario(name="stopped by somebody", story=stopped_by_somebody),
+    Scenario(name="an orphan", story=an_orphan, quiet_at_s=40.0),
+    Scenario(name="time over", story=time_over, quiet_at_s=30.0),
+    Scenario(name="daemon killed", story=daemon_killed),
+    Scenario(name="stopped and started", story=stopped_and_started, quiet_at_s=40.0),
+)
