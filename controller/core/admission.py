@@ -13,7 +13,7 @@ from controller.model.container import ContainerState, Snapshot
 from controller.model.ids import ContainerId, SessionId, SessionName
 from controller.model.instant import Instant, seconds_between
 from controller.model.observation import ContainerAdmitted, ContainerSeen
-from controller.model.session import Origin
+from controller.model.session import Origin, Session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +71,13 @@ def spared_as(snapshot: Snapshot, *, engine_now: Instant, rules: Rules) -> str:
     if not rules.may_manage:
         return "the mode forbids to remove or adopt"
     return "the orphan policy is report" if rules.orphan_policy == "report" else ""
+
+
+def is_orphan_still(session: Session, snapshot: Snapshot, *, engine_now: Instant, rules: Rules) -> bool:
+    """Whether an orphan that was spared when it was to be removed is to be removed after all."""
+    spared_before = session.origin is Origin.ORPHAN and session.removed_at is None and not session.removal_wanted
+    may_remove = rules.orphan_policy == "remove" and not session.open_actions
+    return spared_before and may_remove and not spared_as(snapshot, engine_now=engine_now, rules=rules)
 
 
 def adoption(seen: ContainerSeen, *, actor: str, directory: Directory, rules: Rules) -> ContainerAdmitted | Spared:

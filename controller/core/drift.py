@@ -142,7 +142,8 @@ def _of_known(row: ListedContainer, session: Session | None, *, engine_now: Inst
     if session.removed_at is not None:
         return _finding(FindingKind.MISMATCH, row, "recorded as removed, and listed", session.name)
     if agrees(session, row):
-        return None
+        claimed = session.is_external and row.labels.get(LABEL_PREFIX) == rules.prefix
+        return _spared(row, "it is watched, so it is never an orphan", session.name) if claimed else None
     return _finding(
         FindingKind.MISMATCH, row, f"the list says {row.state}, the ledger says {session.phase}", session.name
     )
@@ -173,8 +174,8 @@ def _claims(row: ListedContainer, rules: Rules) -> str:
     return row.labels.get(LABEL_SESSION, "").removeprefix(f"{rules.prefix}-")
 
 
-def _spared(row: ListedContainer, reason: str) -> Finding:
-    return _finding(FindingKind.SPARED, row, reason)
+def _spared(row: ListedContainer, reason: str, session: SessionName | None = None) -> Finding:
+    return _finding(FindingKind.SPARED, row, reason, session)
 
 
 def _finding(kind: FindingKind, row: ListedContainer, reason: str, session: SessionName | None = None) -> Finding:

@@ -56,6 +56,8 @@ class ContainerSeen:
     engine_up_at: Instant | None = None
     """Engine time at which the engine was last known to be up before its stream last broke; None when it never did.
     An exit code of 255 with a FinishedAt not before it, and no `die` seen, is the engine's invention."""
+    orphan_still: bool = False
+    """A sweep came upon an orphan that was spared before, and nothing speaks for it any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
