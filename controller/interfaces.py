@@ -80,6 +80,8 @@ class ContainerPlan:
     network_policy: NetworkPolicy
     stop_grace_s: float
     user: str | None = None
+    controller_host: str = ""
+    """Name or address by which it has to reach the controller; empty when it need not."""
 
 
 class EngineReader(Protocol):
@@ -315,6 +317,8 @@ class Readiness:
     stream_open_since: Instant | None = None
     last_sweep_at: Instant | None = None
     open_gaps: int = 0
+    bad_lines: int = 0
+    """Lines of the event stream that could not be read, since the controller's start."""
 
 
 class Condition(Protocol):

@@ -77,6 +77,17 @@ class Settings:
         """Whether only this host can reach the HTTP server."""
         return is_loopback(self.bind)
 
+    @property
+    def host_url(self) -> str:
+        """Base of the URL that sessions on the host's network get."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.bind, self.bind)
+        return f"ws://[{host}]:{self.port}" if ":" in host else f"ws://{host}:{self.port}"
+
+    @property
+    def is_unreachable_from_bridges(self) -> bool:
+        """Whether only this host can connect, and nobody said that something else takes agents' connections for us."""
+        return self.binds_loopback and self.sources.get("AGENTD_AGENT_URL", "default") == "default"
+
 
 def is_loopback(host: str) -> bool:
     """Whether a host name or address can only mean this host."""

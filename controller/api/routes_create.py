@@ -51,7 +51,7 @@ def refuse_what_cannot_work(spec: SessionSpec, settings: Settings) -> None:
     if arithmetic is not None:
         raise Problem(422, arithmetic)
     bridged = spec.network_policy is not NetworkPolicy.HOST_NETWORK
-    if spec.expect_connection and bridged and settings.binds_loopback:
+    if spec.expect_connection and bridged and settings.is_unreachable_from_bridges:
         raise Problem(
             422,
             f"expect_connection cannot work: the controller listens on {settings.bind} only, which a container on a "

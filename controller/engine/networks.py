@@ -1,9 +1,11 @@
 """Which network a session's container joins, by its network policy; makes the internal one where it is missing.
 
-`compose.yaml` creates both by the same fixed names, so that agents and controller meet on them.
+`compose.yaml` creates both by the same fixed names, so that agents and controller meet on them. Where an agent could
+never reach the controller from the network, and has to, that is said before anything is created.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, assert_never
 
 from controller.engine import translate
@@ -20,27 +22,81 @@ _ISOLATED_MODE_SINCE: Final = (27, 1)
 """From there on an internal network can do without an address of the host on it."""
 
 
-async def network_for(policy: NetworkPolicy, connection: Connection) -> str:
+HOST_NAME: Final = "host.docker.internal"
+_DEFAULT_BRIDGE: Final = "bridge"
+_HOST_GATEWAY: Final = "host-gateway"
+"""The engine's own word for the host's address on the default bridge."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A network as a container sees it."""
+
+    network: str
+    host: str | None = None
+    """The address that `host.docker.internal` is to mean there; None where the host has none."""
+
+
+async def place_for(policy: NetworkPolicy, connection: Connection) -> Place:
     """The network to name in a create. Raises EngineRefused when `agentd-isolated` is not what its name says."""
     match policy:
         case NetworkPolicy.HOST_NETWORK:
-            return "host"
+            return Place(network="host")
         case NetworkPolicy.INTERNET:
-            return OPEN_NETWORK if await _find(OPEN_NETWORK, connection) else "bridge"
+            is_there = await _find(OPEN_NETWORK, connection) is not None
+            return Place(network=OPEN_NETWORK if is_there else _DEFAULT_BRIDGE, host=_HOST_GATEWAY)
         case NetworkPolicy.ISOLATED:
             async with connection.network_lock:
-                await _need_isolated(connection)
-            return ISOLATED_NETWORK
+                network = await _isolated(connection)
+            return Place(network=ISOLATED_NETWORK, host=_gateway_of(network, connection))
         case _:
             assert_never(policy)
 
 
-async def _need_isolated(connection: Connection) -> None:
+def why_unreachable(controller_host: str, place: Place) -> str:
+    """Why that host name can never lead to the controller from there; empty where it may."""
+    if place.network == _DEFAULT_BRIDGE and _is_network_name(controller_host):
+        return (
+            f"it must hold a connection, and the default bridge does not know the name {controller_host}: create the "
+            f"network {OPEN_NETWORK} with the controller on it, or set AGENTD_AGENT_URL to an address"
+        )
+    if place.network == ISOLATED_NETWORK and controller_host == HOST_NAME and place.host is None:
+        return (
+            f"it must hold a connection, and {ISOLATED_NETWORK} has no way to the host, where the controller is: run "
+            f"the controller as a container on {ISOLATED_NETWORK}, or use another network policy"
+        )
+    return ""
+
+
+def _is_network_name(host: str) -> bool:
+    """Whether only an engine's network can know that name: it is no address, and no domain."""
+    return bool(host) and not any(mark in host for mark in ".:")
+
+
+def _gateway_of(network: Mapping[str, object], connection: Connection) -> str | None:
+    """The host's address on the isolated network. An internal one has no other way to the host since Engine 26."""
+    options, ipam = network.get("Options"), network.get("IPAM")
+    asked = isinstance(options, Mapping) and options.get(_ISOLATED_MODE) == "isolated"
+    if asked and _has_isolated_mode(connection):
+        return None
+    configs = ipam.get("Config") if isinstance(ipam, Mapping) else None
+    for config in configs if isinstance(configs, list) else ():
+        gateway = config.get("Gateway") if isinstance(config, Mapping) else None
+        if isinstance(gateway, str) and gateway:
+            return gateway
+    return None
+
+
+async def _isolated(connection: Connection) -> Mapping[str, object]:
     network = await _find(ISOLATED_NETWORK, connection)
     if network is None:
         await _create_isolated(connection)
-    elif network.get("Internal") is not True:
+        network = await _find(ISOLATED_NETWORK, connection)
+    if network is None:
+        raise EngineUnavailable(f"the network {ISOLATED_NETWORK} was made and is not there")
+    if network.get("Internal") is not True:
         raise EngineRefused(f"the network {ISOLATED_NETWORK} is not internal: remove it, and it is made anew")
+    return network
 
 
 async def _find(name: str, connection: Connection) -> Mapping[str, object] | None:
@@ -53,21 +109,22 @@ async def _find(name: str, connection: Connection) -> Mapping[str, object] | Non
 
 
 async def _create_isolated(connection: Connection) -> None:
-    connected = connection.connected
     config: dict[str, object] = {
         "Name": ISOLATED_NETWORK,
         "Driver": "bridge",
         "Internal": True,
         "CheckDuplicate": True,
     }
-    if (
-        connected.info.name == translate.DOCKER
-        and translate.major_minor(connected.info.version) >= _ISOLATED_MODE_SINCE
-    ):
+    if _has_isolated_mode(connection):
         config["Options"] = {_ISOLATED_MODE: "isolated"}
     try:
         async with asking("create a network", limit_s=connection.limits.network_s, judge=about_create):
-            await connected.clients.calls.networks.create(config)
+            await connection.connected.clients.calls.networks.create(config)
     except EngineConflict:
         # Another create was faster; what it made is what we wanted.
         return
+
+
+def _has_isolated_mode(connection: Connection) -> bool:
+    info = connection.connected.info
+    return info.name == translate.DOCKER and translate.major_minor(info.version) >= _ISOLATED_MODE_SINCE

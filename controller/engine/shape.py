@@ -6,14 +6,14 @@ from typing import Final
 
 from aiodocker.types import JSONValue
 
+from controller.engine.networks import HOST_NAME, Place
 from controller.interfaces import ContainerPlan
-from controller.model.spec import WORKSPACE, Mount, NetworkPolicy
+from controller.model.spec import WORKSPACE, Mount
 
-HOST_ALIAS: Final = "host.docker.internal:host-gateway"
 _NANO_CPUS: Final = 1_000_000_000
 
 
-def container_json(plan: ContainerPlan, *, network: str, cpu_count: int | None) -> dict[str, JSONValue]:
+def container_json(plan: ContainerPlan, *, place: Place, cpu_count: int | None) -> dict[str, JSONValue]:
     """The body of `POST /containers/create`.
 
     The engine's restart policy is always off: one owner of restarts. An init process reaps children and passes
@@ -25,11 +25,11 @@ def container_json(plan: ContainerPlan, *, network: str, cpu_count: int | None) 
         "NanoCpus": round(cpus * _NANO_CPUS),
         "Init": True,
         "RestartPolicy": {"Name": "no"},
-        "NetworkMode": network,
+        "NetworkMode": place.network,
         "Mounts": [_mount(mount) for mount in _mounts(plan)],
     }
-    if plan.network_policy is NetworkPolicy.INTERNET:
-        host["ExtraHosts"] = [HOST_ALIAS]
+    if place.host is not None:
+        host["ExtraHosts"] = [f"{HOST_NAME}:{place.host}"]
     return {
         "Image": plan.image,
         "Env": [f"{name}={value}" for name, value in plan.env.items()],

@@ -7,7 +7,7 @@ import math
 from typing import Final
 
 from controller.engine.failures import Refusal, about_change, about_create, about_start, asking
-from controller.engine.networks import network_for
+from controller.engine.networks import place_for, why_unreachable
 from controller.engine.reader import DockerReader, checked_name
 from controller.engine.shape import container_json
 from controller.errors import EngineConflict, EngineError, EngineRefused
@@ -22,9 +22,12 @@ class DockerWriter(DockerReader):
 
     async def create(self, plan: ContainerPlan) -> ContainerId:
         """Create, not start. Raises EngineConflict when the name is taken, EngineRefused when it can never work."""
-        network = await network_for(plan.network_policy, self._connection)
+        place = await place_for(plan.network_policy, self._connection)
+        unreachable = why_unreachable(plan.controller_host, place)
+        if unreachable:
+            raise EngineRefused(unreachable)
         connected = self._connection.connected
-        body = container_json(plan, network=network, cpu_count=connected.cpu_count)
+        body = container_json(plan, place=place, cpu_count=connected.cpu_count)
 
         def judge(refusal: Refusal) -> EngineError:
             if refusal.status == 404 and "image" in refusal.message.lower():

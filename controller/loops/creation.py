@@ -1,6 +1,7 @@
 """Everything that a container of ours is created with. Used by `act`; the result is never logged or stored."""
 
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from controller.core.rules import Rules
 from controller.core.specs import container_name, labels_for, session_token
@@ -56,12 +57,15 @@ class Creation:
             network_policy=spec.network_policy,
             stop_grace_s=spec.stop_grace_s if spec.stop_grace_s is not None else self._rules.stop_grace_s,
             user=spec.user,
+            controller_host=urlsplit(self._url_for(spec)).hostname or "" if spec.expect_connection else "",
         )
+
+    def _url_for(self, spec: SessionSpec) -> str:
+        on_host = spec.network_policy is NetworkPolicy.HOST_NETWORK
+        return self._host_url if on_host else self._agent_url
 
     def _env_of(self, session: Session, spec: SessionSpec) -> Mapping[str, str]:
         taken = dict.fromkeys((*self._forwarded, *spec.env_from))
-        on_host = spec.network_policy is NetworkPolicy.HOST_NETWORK
-        base = self._host_url if on_host else self._agent_url
         return {
             **{name: self._environment[name] for name in taken if self._environment.get(name)},
             **spec.env,
@@ -70,5 +74,5 @@ class Creation:
             "MODEL_NAME": spec.model_name,
             "AGENTD_SESSION": session.name,
             "AGENTD_SESSION_TOKEN": session_token(self._key, session.id),
-            "AGENTD_WS_URL": f"{base}/ws/{session.name}",
+            "AGENTD_WS_URL": f"{self._url_for(spec)}/ws/{session.name}",
         }

@@ -215,5 +215,5 @@ def _creation(
         forwarded=FORWARDED_KEYS,
         key=meta.key,
         agent_url=settings.agent_url,
-        host_url=f"ws://127.0.0.1:{settings.port}",
+        host_url=settings.host_url,
     )

@@ -130,9 +130,10 @@ class ControllerProcess:
     def request(self, method: str, path: str, body: object = None, *, timeout_s: float = 90.0) -> tuple[int, Json]:
         """One HTTP request: status and JSON body, refusals too."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
-            self.url + path, data=data, method=method, headers={"Content-Type": "application/json"}
-        )
+        headers = {"Content-Type": "application/json"}
+        if token := self.environment.get("AGENTD_TOKEN"):
+            headers["Authorization"] = f"Bearer {token}"
+        request = urllib.request.Request(self.url + path, data=data, method=method, headers=headers)
         try:
             with urllib.request.urlopen(request, timeout=timeout_s) as answer:
                 return answer.status, json.loads(answer.read() or b"{}")

@@ -5,6 +5,7 @@ It never touches another engine: every process it ends is one that it started, f
 """
 
 import contextlib
+import ctypes
 import functools
 import json
 import os
@@ -16,6 +17,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
@@ -141,6 +143,17 @@ class PrivateEngine:
         self._unmount()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    @contextlib.contextmanager
+    def network(self) -> Iterator[None]:
+        """This thread, and every process and thread it starts meanwhile, is on the engine's host's network."""
+        with open("/proc/thread-self/ns/net", "rb") as own:
+            with open(f"/proc/{self.pid}/ns/net", "rb") as other:
+                _enter_network(other.fileno())
+            try:
+                yield
+            finally:
+                _enter_network(own.fileno())
+
     # --- what is in it ---------------------------------------------------------------------------------------
 
     def cli(self, *arguments: str, check: bool = True, timeout_s: float = 60.0) -> str:
@@ -215,6 +228,11 @@ class PrivateEngine:
         mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
         for path in sorted((path for path in mounted if path.startswith(f"{self.folder}/")), reverse=True):
             subprocess.run(["umount", "-l", path], check=False, capture_output=True)
+
+
+def _enter_network(namespace: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.setns(namespace, 0) == 0, os.strerror(ctypes.get_errno())
 
 
 @functools.cache
