@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, assert_never
 
-from controller.core.admission import Directory, Spared, admit
+from controller.core.admission import Directory, Spared, admit, spared_as
 from controller.core.drift import Finding, FindingKind
 from controller.core.rules import Rules
 from controller.errors import ContainerGone
@@ -16,6 +16,7 @@ from controller.loops.condition import ControllerCondition
 from controller.loops.look import Look
 from controller.loops.roster import Roster
 from controller.model.observation import ContainerAdmitted
+from controller.model.session import Origin
 
 _GONE: Final = "it has gone meanwhile"
 
@@ -56,6 +57,12 @@ class Planner:
         verdict = admit(seen, directory=who, engine_now=self._condition.engine_now(), rules=rules)
         if isinstance(verdict, ContainerAdmitted):
             return _line(finding, action="adopt" if rules.orphan_policy == "adopt" else "remove")
+        if not isinstance(verdict, Spared) and self._roster.sessions[verdict].origin is Origin.ORPHAN:
+            # It was spared once, and is judged like the first time.
+            spared = spared_as(seen.snapshot, engine_now=self._condition.engine_now(), rules=rules)
+            if not spared and rules.orphan_policy == "remove":
+                return _line(finding, action="remove")
+            verdict = Spared(reason=spared or "it was found as an orphan before, and spared")
         if isinstance(verdict, Spared):
             reported = rules.orphan_policy == "report"
             line = _line(finding, action="report" if reported else "none")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from controller.core.admission import Spared, admit, adoption
+from controller.core.admission import Spared, admit, adoption, is_orphan_still
 from controller.core.ownership import Owner, classify, external_session_id
 from controller.core.rules import Rules
 from controller.interfaces import Answer
@@ -125,6 +125,10 @@ class Routing:
         self._rivals.pop(container, None)
         if rival is not None and (duplicate := _duplicate(seen, rival, copy, rules)):
             return Route(targets=[(duplicate.session_id, duplicate), *((duplicate.session_id, one) for one in held)])
+        owner = copy.session(verdict)
+        if owner is not None and seen.cause is LookCause.SWEEP:
+            still = is_orphan_still(owner, seen.snapshot, engine_now=engine_now, rules=rules)
+            seen = replace(seen, orphan_still=still)
         return Route(targets=[(verdict, seen), *((verdict, one) for one in held)])
 
     def _adopt(self, seen: ContainerSeen, copy: WorkingCopy, *, actor: str) -> Route:
