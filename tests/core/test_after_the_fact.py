@@ -1,0 +1,109 @@
+"""What a look may conclude of what nobody saw: no more than the engine still tells."""
+
+from dataclasses import replace
+
+import pytest
+
+from controller.model.container import ContainerFacts, ContainerState, EngineRestart, EventAction
+from controller.model.observation import EngineLost, LookCause
+from controller.model.phase import Desired, Phase
+from controller.model.reason import ACTOR_ENGINE, ACTOR_EXTERNAL, ACTOR_UNKNOWN, Reason, Source
+from tests.support import builders as make
+from tests.support.story import Story
+
+
+def watched(restart: EngineRestart = EngineRestart.NO, *, auto_remove: bool = False) -> tuple[Story, ContainerFacts]:
+    """An external container that runs since second 1 under the engine's own policy."""
+    facts = replace(make.facts(agentd_watch="true"), engine_restart=restart, auto_remove=auto_remove)
+    story = Story()
+    story(make.admitted(make.running(facts=facts), seconds=2))
+    assert story.session.phase is Phase.RUNNING
+    story.rows.clear()
+    return story, facts
+
+
+def stands(story: Story) -> tuple[Phase, Reason]:
+    """Where the session is, and why."""
+    return story.session.phase, story.session.reason
+
+
+@pytest.mark.parametrize(
+    ("state", "phase"), [(ContainerState.EXITED, Phase.STOPPED), (ContainerState.RESTARTING, Phase.BACKOFF)]
+)
+def test_exited_is_the_last_word_of_the_engines_own_policy(state: ContainerState, phase: Phase) -> None:
+    story, facts = watched(EngineRestart.ALWAYS)
+    shot = replace(make.exited(0), facts=facts, state=state)
+    story(make.seen(shot, cause=LookCause.SWEEP))
+    assert story.session.phase is phase
+    assert story.session.desired is (Desired.RUNNING if phase is Phase.BACKOFF else Desired.STOPPED)
+
+
+@pytest.mark.parametrize(
+    ("policy", "count", "actor"),
+    [
+        (EngineRestart.ALWAYS, 2, ACTOR_ENGINE),
+        (EngineRestart.ALWAYS, 0, ACTOR_UNKNOWN),
+        (EngineRestart.NO, 0, ACTOR_EXTERNAL),
+    ],
+)
+def test_who_started_a_run_that_nobody_saw_begin(policy: EngineRestart, count: int, actor: str) -> None:
+    story, facts = watched(policy)
+    again = make.running(8, facts=facts, restart_count=count)
+    story(make.seen(again, seconds=9, cause=LookCause.SWEEP))
+    assert story.told() == [
+        (Phase.RUNNING, Phase.FAILED, Reason.EXIT_UNKNOWN),
+        (Phase.FAILED, Phase.RUNNING, Reason.STARTED),
+        *([(Phase.RUNNING, Phase.RUNNING, Reason.STARTED)] if count > 1 else []),
+    ]
+    assert story.actors()[1] == actor
+
+
+def test_a_spent_budget_is_known_without_a_look_at_each_run() -> None:
+    story, facts = watched(EngineRestart.ON_FAILURE)
+    limited = replace(facts, engine_restart_limit=1)
+    story(make.seen(make.running(facts=limited), seconds=3))
+    story(make.event(EventAction.DIE, 4, exit_code=3, replayed=True))
+    assert stands(story) == (Phase.BACKOFF, Reason.ERROR_EXIT)
+    story(make.event(EventAction.START, 5, replayed=True))
+    story(make.event(EventAction.DIE, 6, exit_code=3, replayed=True))
+    assert stands(story) == (Phase.FAILED, Reason.ERROR_EXIT)
+
+
+def test_an_answer_older_than_the_pause_does_not_undo_it() -> None:
+    story, facts = watched()
+    story(make.event(EventAction.PAUSE, 5))
+    late = replace(make.seen(make.running(facts=facts), seconds=5.1), asked_at=make.at(4.9))
+    story(late)
+    assert stands(story) == (Phase.PAUSED, Reason.PAUSED)
+    assert len(story.last.looks) == 1
+    story(make.seen(make.running(facts=facts), seconds=8))
+    assert stands(story) == (Phase.RUNNING, Reason.UNPAUSED)
+
+
+@pytest.mark.parametrize("cause", [LookCause.SWEEP, LookCause.EVENT])
+def test_what_a_look_after_a_gap_shows_is_inferred(cause: LookCause) -> None:
+    story, facts = watched()
+    over = replace(make.exited(3), facts=facts)
+    story(replace(make.seen(over, cause=cause), in_gap=True))
+    assert [row.source for row in story.rows if row.to_phase is not row.from_phase] == [Source.INFERRED]
+
+
+def test_the_daemons_own_stop_is_told_of_a_container_that_it_removed_at_its_end() -> None:
+    story, _ = watched(auto_remove=True)
+    story(make.event(EventAction.KILL, 4, signal=15))
+    story(make.event(EventAction.DIE, 5, exit_code=0))
+    story(make.event(EventAction.DESTROY, 5.1))
+    assert story.session.removed_at is not None
+    assert stands(story) == (Phase.STOPPED, Reason.STOPPED_EXTERNALLY)
+    story(EngineLost(observed_at=make.at(6)))
+    assert stands(story) == (Phase.STOPPED, Reason.ENGINE_RESTART)
+    assert story.actors()[-1] == ACTOR_ENGINE
+
+
+def test_a_forced_removal_stays_somebodys_whatever_the_daemon_does_after() -> None:
+    story, _ = watched(auto_remove=True)
+    story(make.event(EventAction.KILL, 4, signal=9))
+    story(make.event(EventAction.DIE, 4.1, exit_code=137))
+    story(make.event(EventAction.DESTROY, 4.2))
+    assert story.session.reason is Reason.REMOVED_EXTERNALLY
+    assert story.session.provisional is None
