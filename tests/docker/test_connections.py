@@ -145,7 +145,7 @@ def controller(engine: PrivateEngine, tmp_path: Path) -> Iterator[ControllerProc
         yield process
 
 
-def test_fifty_connected_sessions_outlive_restarts_and_the_one_that_stays_away_is_restarted(
+def test_fifty_connected_sessions_outlive_restarts_and_one_that_stays_away_is_restarted(
     engine: PrivateEngine, controller: ControllerProcess
 ) -> None:
     names = [f"s{number}" for number in range(SESSIONS_COUNT)]
@@ -175,17 +175,64 @@ def test_fifty_connected_sessions_outlive_restarts_and_the_one_that_stays_away_i
         until(lambda: time.monotonic() > began + GRACE_S + 1, what="the grace is over")
         assert same_runs(before, controller.sessions(), names)
 
+        # s7 goes, s8 falls silent as if a cable were cut, and all others answer.
         connected["s7"].close()
-        restarted = controller.wait_for("s7", reason="backoff", timeout_s=GRACE_S + 10)
-        told = [row["reason"] for row in controller.timeline("s7")]
-        assert "disconnected" in told
-        assert "not_connected" in told
-        others = [name for name in names if name != "s7"]
+        others = [name for name in names if name not in ("s7", "s8")]
+
+        def comes_back() -> Json | None:
+            for name in others:
+                connected[name].pong()
+            session = controller.session("s7")
+            return session if session["attempt"] == 2 and session["phase"] == "running" else None
+
+        again = until(comes_back, what="s7 is restarted", timeout_s=60)
+        assert again is not None
+        assert again["restarts"] == 1
+        stop, after = reasons(controller, "s7")["stop_requested"], reasons(controller, "s7")["not_connected"]
+        assert (stop["message"], stop["health_from"], stop["actor"]) == ("it is not connected", "none", "controller")
+        assert (after["from"], after["to"]) == ("stopping", "stopped")
+        dropped = until(lambda: reasons(controller, "s8").get("disconnected"), what="the silent one is noticed")
+        assert dropped is not None
         assert same_runs(before, controller.sessions(), others)
-        assert restarted["restarts"] == 0
-        again = controller.wait_for("s7", phase="running", timeout_s=20)
-        assert (again["attempt"], again["restarts"]) == (2, 1)
     LedgerFile(controller.db).check()
+
+
+def test_only_the_sessions_own_agent_is_let_in_and_its_new_connection_replaces_the_old(
+    engine: PrivateEngine, controller: ControllerProcess
+) -> None:
+    expect(controller, "alpha", "host_network", *IDLE)
+    expect(controller, "beta", "host_network", *IDLE)
+    environment = environment_of(engine, "alpha")
+    url, token = environment["AGENTD_WS_URL"], environment["AGENTD_SESSION_TOKEN"]
+    beta = url.replace("/alpha", "/beta")
+    for where, shown, status in (
+        (url, "", 401),
+        (url, "wrong", 403),
+        (beta, token, 403),
+        (url.replace("/alpha", "/nobody"), token, 404),
+    ):
+        with Agent(where, shown) as stranger:
+            assert stranger.status == status
+    assert connected_count(controller) == 0
+
+    with Agent(url, token) as old:
+        assert old.status == 101
+        controller.wait_for("alpha", connected=True)
+        with Agent(url, token) as new:
+            assert old.close_code() == 4001
+            new.send_text("still here")
+            new.pong()
+            # The other one stays away: once it is restarted, this one has been without its old connection for as long.
+            controller.wait_for("beta", phase="backoff", timeout_s=GRACE_S + 10)
+            assert controller.session("alpha")["connected"] is True
+    told = [row["reason"] for row in controller.timeline("alpha")]
+    assert told.count("connected") == 1
+    assert "not_connected" not in told
+
+
+def reasons(controller: ControllerProcess, name: str) -> dict[str, Json]:
+    """The first row with each reason."""
+    return {str(row["reason"]): row for row in reversed(controller.timeline(name))}
 
 
 def connected_count(controller: ControllerProcess) -> int:
