@@ -53,21 +53,19 @@ class Planner:
             seen = await self._look.now(finding.container)
         except ContainerGone:
             return replace(_line(finding, action="none"), reason=_GONE)
+        engine_now = self._condition.engine_now()
         who = Directory(known=self._roster.known, by_key=self._roster.by_key, taken=self._roster.by_name)
-        verdict = admit(seen, directory=who, engine_now=self._condition.engine_now(), rules=rules)
+        verdict = admit(seen, directory=who, engine_now=engine_now, rules=rules)
         if isinstance(verdict, ContainerAdmitted):
             return _line(finding, action="adopt" if rules.orphan_policy == "adopt" else "remove")
-        if not isinstance(verdict, Spared) and self._roster.sessions[verdict].origin is Origin.ORPHAN:
-            # It was spared once, and is judged like the first time.
-            spared = spared_as(seen.snapshot, engine_now=self._condition.engine_now(), rules=rules)
-            if not spared and rules.orphan_policy == "remove":
-                return _line(finding, action="remove")
-            verdict = Spared(reason=spared or "it was found as an orphan before, and spared")
-        if isinstance(verdict, Spared):
-            reported = rules.orphan_policy == "report"
-            line = _line(finding, action="report" if reported else "none")
-            return replace(line, finding="orphan" if reported else "spared", reason=verdict.reason)
-        return _line(finding, action="look")
+        if not isinstance(verdict, Spared) and self._roster.sessions[verdict].origin is not Origin.ORPHAN:
+            return _line(finding, action="look")
+        # Also one that was found, and spared, before: it is judged like the first time.
+        if spared := spared_as(seen.snapshot, engine_now=engine_now, rules=replace(rules, orphan_policy="remove")):
+            return replace(_line(finding, action="none"), finding="spared", reason=spared)
+        if rules.orphan_policy == "report":
+            return replace(_line(finding, action="report"), reason="the orphan policy is report")
+        return _line(finding, action="remove" if rules.orphan_policy == "remove" else "none")
 
 
 def _line(finding: Finding, *, action: str) -> PlanLine:
