@@ -41,7 +41,8 @@ def on_seen(draft: Draft, seen: ContainerSeen) -> None:
     if snapshot.started_at is None:
         _never_started(draft, seen)
     elif attempt is None or attempt.started_at is None:
-        _a_run_nobody_knew(draft, seen)
+        if attempt is None or not _is_the_run_before(draft, attempt, snapshot):
+            _a_run_nobody_knew(draft, seen)
     elif _is_same_run(attempt, draft.session.earlier, snapshot):
         _confirm(draft, attempt, snapshot)
         _apply_state(draft, seen)
@@ -101,6 +102,25 @@ def _is_same_run(attempt: Attempt, earlier: tuple[Attempt, ...], snapshot: Snaps
     return attempt.provisional and snapshot.started_at < attempt.started_at and not known_before
 
 
+def _is_the_run_before(draft: Draft, refused: Attempt, snapshot: Snapshot) -> bool:
+    """Whether a start that was refused has left the container with the instants of an earlier run."""
+    if any(
+        one.container == snapshot.facts.id and one.started_at == snapshot.started_at for one in draft.session.earlier
+    ):
+        return True
+    # After many refusals in a row the run itself is not among the few that are remembered.
+    assert snapshot.started_at is not None
+    return refused.ended_at is not None and snapshot.state in _OVER and snapshot.started_at < refused.opened_at
+
+
+def _tells_of_a_later_start(attempt: Attempt, snapshot: Snapshot) -> bool:
+    """Whether an error stands beside the instants of an ended run that is that of a start which failed after it."""
+    known = attempt.exit
+    if not snapshot.error or attempt.ended_at is None or known is None or known.error == snapshot.error:
+        return False
+    return attempt.looked_at_end or (known.exit_code is not None and known.exit_code != snapshot.exit_code)
+
+
 def _confirm(draft: Draft, attempt: Attempt, snapshot: Snapshot) -> None:
     draft.session = replace(
         draft.session,
@@ -131,8 +151,10 @@ def _a_run_nobody_knew(draft: Draft, seen: ContainerSeen) -> None:
     if attempt is not None and attempt.started_at is not None and attempt.ended_at is None:
         end_attempt(draft, End(looked=True), source=Source.INFERRED)
     elif attempt is not None and attempt.died_at is not None and snapshot.started_at <= attempt.died_at:
-        # The `start` in between was never told: the `die` that was is that of the run that is seen now.
-        disown_end(draft)
+        # The `start` in between was never told: the `die` that was is that of the run that is seen now. A start of our
+        # own came after that end for certain, whatever the engine's clock says.
+        if draft.session.phase is not Phase.STARTING:
+            disown_end(draft)
     missed = snapshot.restart_count - attempt.restart_count if attempt is not None else 0
     open_attempt(
         draft,
@@ -160,7 +182,7 @@ def _an_earlier_run(draft: Draft, seen: ContainerSeen) -> None:
     if match is None and seen.asked_at > present.opened_at:
         # Asked for after the present run was known, and another one: the engine's clock was set back in between.
         _a_run_nobody_knew(draft, seen)
-    elif match is not None and snapshot.state in _OVER:
+    elif match is not None and snapshot.state in _OVER and not _tells_of_a_later_start(match, snapshot):
         complete_earlier(draft, match, end=end_of(snapshot, engine_up_at=seen.engine_up_at, died_at=match.died_at))
 
 
@@ -230,7 +252,8 @@ def _is_over(draft: Draft, attempt: Attempt, seen: ContainerSeen) -> None:
     if attempt.ended_at is None:
         end_attempt(draft, end, source=_hindsight(seen))
         return
-    refine_end(draft, end)
+    if not _tells_of_a_later_start(attempt, seen.snapshot):
+        refine_end(draft, end)
     _back_off_with_engine(draft, seen)
     settle(draft)
 

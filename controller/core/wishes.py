@@ -11,7 +11,7 @@ from controller.model.instant import after
 from controller.model.observation import ConnectionChanged, Verb, VerbRequested
 from controller.model.phase import Desired, Phase
 from controller.model.reason import ACTOR_EXTERNAL, Reason
-from controller.model.session import Origin, StopCause
+from controller.model.session import Origin, Session, StopCause
 
 _OK = Reply(accepted=True)
 
@@ -79,6 +79,7 @@ def _start(draft: Draft, asked: VerbRequested) -> Reply:
         return _OK
     if session.phase is Phase.RUNNING:
         return Reply(accepted=True, message=f"{session.name} runs already")
+    draft.session = session = _with_time_left(draft)
     draft.session = replace(
         session, granted_at=(), backoff_step=0, crash_looping=False, provisional=None, stop_wanted=None
     )
@@ -87,6 +88,15 @@ def _start(draft: Draft, asked: VerbRequested) -> Reply:
         return _OK
     begin(draft, why="start requested", actor=asked.actor)
     return _failed(draft)
+
+
+def _with_time_left(draft: Draft) -> Session:
+    """A session whose time is over gets it anew with the start: it would be stopped at once otherwise."""
+    session = draft.session
+    ttl_s = session.spec.ttl_s if session.spec is not None else None
+    if ttl_s is None or session.expires_at is None or session.expires_at > draft.now:
+        return session
+    return replace(session, expires_at=after(draft.now, ttl_s), expiry_warned=False)
 
 
 def _stop(draft: Draft, asked: VerbRequested) -> Reply:

@@ -164,13 +164,13 @@ class Oracle:
             world.violated("S8", f"row {seq} of {draft['session']}: from {draft['from_phase']}, but it was {before}")
         self._phase[session_id] = draft["to_phase"]
         key, rank = (session_id, draft["attempt"]), Phase(draft["to_phase"]).rank
-        # The rows that begin a further attempt still carry the number of the one that is over; and a start that was
-        # never answered waits in `backoff` without an end.
+        # The rows that begin a further attempt still carry the number of the one that is over; and an attempt that was
+        # prepared and never ran has no end.
         begins = draft["reason"] == "start_requested" and draft["to_phase"] in ("starting", "pending")
-        unanswered = draft["to_phase"] == "backoff" and self._rank.get(key, 0) < rank and draft["exit"] is None
+        never_ran = rank == Phase.STOPPED.rank and draft["exit"] is None
         if rank < self._rank.get(key, 0) and not begins:
             world.violated("S8", f"row {seq} of {draft['session']}: attempt {key[1]} falls back to {draft['to_phase']}")
-        self._rank[key] = Phase.STARTING.rank if unanswered else rank
+        self._rank[key] = Phase.STARTING.rank if never_ran else rank
 
     def _one_container_a_session(self) -> None:
         live: Tally[str] = Tally()

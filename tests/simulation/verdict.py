@@ -6,6 +6,7 @@ Judged once, when faults and wishes have been over for long enough, and again at
 import json
 from typing import TYPE_CHECKING, Final
 
+from controller.model.container import EngineRestart
 from controller.model.phase import Desired, Phase
 from controller.model.reason import Reason
 from controller.model.session import Origin, Session
@@ -54,7 +55,7 @@ def _as_it_is(world: "World", session: Session) -> None:
     # What our own shutdown stopped is started again only by a restart policy; what was wanted stays on record.
     left_down = session.reason is Reason.CONTROLLER_SHUTDOWN and session.policy.mode is RestartMode.NO
     wanted = session.desired is Desired.RUNNING and not left_down
-    if wanted and not container.alive and session.phase is not Phase.BACKOFF and _is_ours(session):
+    if wanted and not container.alive and session.phase is not Phase.BACKOFF and _is_driven(session):
         world.violated("L1", f"{session.name} is wanted and down: {session.phase}, {session.reason}")
     if session.desired is Desired.STOPPED and container.alive and _is_ours(session):
         world.violated("L1", f"{session.name} is not wanted and runs")
@@ -62,6 +63,15 @@ def _as_it_is(world: "World", session: Session) -> None:
 
 def _is_ours(session: Session) -> bool:
     return session.origin in (Origin.REQUESTED, Origin.ADOPTED)
+
+
+def _is_driven(session: Session) -> bool:
+    """Whether it is for the controller to start it: not one that was adopted unstarted, or that the engine restarts."""
+    if session.origin is Origin.REQUESTED:
+        return True
+    by_engine = session.container is not None and session.container.engine_restart is not EngineRestart.NO
+    ran = session.attempt is not None and session.attempt.started_at is not None
+    return session.origin is Origin.ADOPTED and ran and not by_engine
 
 
 def _is_known(world: "World", container: Container, session: Session | None) -> None:
