@@ -1,0 +1,44 @@
+"""A start that fails leaves its words and its code in the inspect of the run before, which is another story."""
+
+from dataclasses import replace
+
+from controller.model.action import OutcomeKind
+from controller.model.container import EventAction, Snapshot
+from controller.model.observation import LookCause, Verb
+from controller.model.phase import Phase
+from controller.model.reason import Reason
+from tests.support import builders as make
+from tests.support.story import Story, running_session
+
+
+def _spoilt() -> Snapshot:
+    """What an engine shows after a start of a container whose last run had ended well."""
+    return replace(make.exited(128, finished_s=10.0), error="task already exists")
+
+
+def _ended_and_starting() -> Story:
+    story = running_session()
+    story(make.event(EventAction.DIE, 10, exit_code=0))
+    story(make.seen(make.exited(0, finished_s=10.0), seconds=11))
+    story(make.verb(Verb.START, 20))
+    assert story.session.phase is Phase.STARTING
+    return story
+
+
+def test_a_start_that_failed_does_not_change_how_the_run_before_it_ended() -> None:
+    story = _ended_and_starting()
+    ended = story.attempt
+    story(make.seen(_spoilt(), seconds=25, cause=LookCause.SWEEP))
+    assert story.attempt.exit == ended.exit
+    assert story.session.phase is Phase.STARTING
+    assert not [row for row in story.rows if row.reason is Reason.START_FAILED]
+
+
+def test_a_start_that_was_refused_opens_no_attempt_for_the_run_before_it() -> None:
+    story = _ended_and_starting()
+    story(make.outcome(story.action, 25, kind=OutcomeKind.REFUSED, shot=_spoilt(), message="no such command"))
+    assert (story.session.phase, story.session.reason) == (Phase.FAILED, Reason.START_FAILED)
+    count = story.session.attempt_count
+    story(make.seen(_spoilt(), seconds=30, cause=LookCause.SWEEP))
+    assert story.session.attempt_count == count
+    assert (story.session.phase, story.session.reason) == (Phase.FAILED, Reason.START_FAILED)
