@@ -19,7 +19,7 @@ from typing import Final
 
 from tests.support.controller_process import ControllerProcess, until
 from tests.support.judgement import Judgement, judge
-from tests.support.ledger_file import LedgerFile
+from tests.support.ledger_file import Body, LedgerFile
 from tests.support.private_engine import PrivateEngine, missing
 from tests.support.stream_oracle import StreamOracle, inspect_all
 
@@ -88,7 +88,10 @@ class Stage:
         until(self.controller.is_ready, what=f"ready again\n{self.controller.log_tail()}", timeout_s=60)
         self.controller.reconcile()
         ledger = LedgerFile(self.controller.db)
-        until(lambda: self._is_at_rest(ledger), what="at rest", timeout_s=SETTLE_TIMEOUT_S)
+        try:
+            until(lambda: not self._moving(ledger), what="at rest", timeout_s=SETTLE_TIMEOUT_S)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n" + "\n".join(self._moving(ledger))) from None
         self.oracle.catch_up()
         # An end is refined within two seconds, and a restart may come at any time: what is wrong must stay so.
         with contextlib.suppress(AssertionError):
@@ -100,10 +103,24 @@ class Stage:
         """Just now."""
         return judge(self.oracle, self.controller.db, inspect_all(self.engine))
 
-    def _is_at_rest(self, ledger: LedgerFile) -> bool:
-        if any(action["state"] == "open" for action in ledger.actions()):
-            return False
-        return all(one["phase"] not in ("starting", "stopping") for one in ledger.sessions())
+    def _moving(self, ledger: LedgerFile) -> list[str]:
+        """What is still on its way, each with the end of its story."""
+        open_of = {action["session_id"] for action in ledger.actions() if action["state"] == "open"}
+        moving = [one for one in ledger.sessions() if one["id"] in open_of or one["phase"] in ("starting", "stopping")]
+        return [_story(one, ledger) for one in moving]
+
+
+def _story(session: Body, ledger: LedgerFile) -> str:
+    rows = [row for row in ledger.rows() if row["session_id"] == session["id"]][-12:]
+    actions = [action for action in ledger.actions() if action["session_id"] == session["id"]][-4:]
+    told = [
+        f"{row['seq']} {row['kind']} #{row['attempt']} {row['from_phase']} -> {row['to_phase']} {row['reason']} "
+        f"({row['source']}) {row['action']} {row['message']}"
+        for row in rows
+    ]
+    return "\n  ".join(
+        [f"{session['name']} is {session['phase']}, wanted {session['desired']}", *told, *map(str, actions)]
+    )
 
 
 @contextlib.contextmanager
