@@ -21,6 +21,7 @@ from controller.core.opening import change_container, open_attempt
 from controller.core.pursuing import pursue
 from controller.core.settling import retry_later, settle
 from controller.model.container import ContainerState, LogTail, Snapshot
+from controller.model.instant import Instant
 from controller.model.observation import ContainerAbsent, ContainerSeen, LookCause
 from controller.model.phase import Desired, Health, Phase
 from controller.model.reason import ACTOR_ENGINE, Reason, Source
@@ -150,11 +151,8 @@ def _a_run_nobody_knew(draft: Draft, seen: ContainerSeen) -> None:
     assert snapshot.started_at is not None
     if attempt is not None and attempt.started_at is not None and attempt.ended_at is None:
         end_attempt(draft, End(looked=True), source=Source.INFERRED)
-    elif attempt is not None and attempt.died_at is not None and snapshot.started_at <= attempt.died_at:
-        # The `start` in between was never told: the `die` that was is that of the run that is seen now. A start of our
-        # own came after that end for certain, whatever the engine's clock says.
-        if draft.session.phase is not Phase.STARTING:
-            disown_end(draft)
+    elif attempt is not None and _is_disowned(draft, attempt, snapshot.started_at):
+        disown_end(draft)
     missed = snapshot.restart_count - attempt.restart_count if attempt is not None else 0
     open_attempt(
         draft,
@@ -166,6 +164,14 @@ def _a_run_nobody_knew(draft: Draft, seen: ContainerSeen) -> None:
     if missed > 1:
         draft.tell(actor=ACTOR_ENGINE, message=f"{missed - 1} runs in between were not seen", source=Source.INFERRED)
     _apply_state(draft, seen)
+
+
+def _is_disowned(draft: Draft, attempt: Attempt, started_at: Instant) -> bool:
+    """Whether the `die` that was told is that of the run that is seen now, because the `start` in between was not told.
+
+    A start of our own came after that end for certain, whatever the engine's clock says.
+    """
+    return attempt.died_at is not None and started_at <= attempt.died_at and draft.session.phase is not Phase.STARTING
 
 
 def _an_earlier_run(draft: Draft, seen: ContainerSeen) -> None:
@@ -254,8 +260,20 @@ def _is_over(draft: Draft, attempt: Attempt, seen: ContainerSeen) -> None:
         return
     if not _tells_of_a_later_start(attempt, seen.snapshot):
         refine_end(draft, end)
+    if draft.session.phase is Phase.STARTING and not draft.session.open_actions:
+        _start_did_not_happen(draft, seen)
+        return
     _back_off_with_engine(draft, seen)
     settle(draft)
+
+
+def _start_did_not_happen(draft: Draft, seen: ContainerSeen) -> None:
+    """Nobody got an answer to a start, and the container stands as it did before it."""
+    if seen.cause is LookCause.ACTION:
+        retry_later(draft, message="the engine did not start it")
+    else:
+        # This answer may be older than the start; one that was asked for after it is not.
+        draft.look(cause=LookCause.ACTION)
 
 
 def _back_off_with_engine(draft: Draft, seen: ContainerSeen) -> None:

@@ -1,6 +1,7 @@
 """From what is wanted to the next action: at most one open action a session, each from the state as it stands now."""
 
 from dataclasses import replace
+from typing import Final
 
 from controller.core.draft import Draft
 from controller.core.rules import Rules
@@ -11,6 +12,7 @@ from controller.model.phase import Desired, Phase
 from controller.model.reason import ACTOR_CONTROLLER, Reason
 from controller.model.session import Intent, Origin, Session, StopCause
 
+_LOOK_AGAIN_S: Final = 1.0
 _WHY = {
     StopCause.REQUEST: "stop requested",
     StopCause.RESTART: "restart requested",
@@ -69,7 +71,7 @@ def _toward_stop(draft: Draft, intent: Intent) -> None:
     session, attempt = draft.session, draft.session.attempt
     if session.phase is Phase.STARTING and session.container is not None:
         # A start was sent and nobody has seen what came of it: there may be something to stop.
-        draft.look(cause=LookCause.ACTION)
+        draft.look(cause=LookCause.ACTION, delay_s=_LOOK_AGAIN_S)
         return
     if not has_process(session):
         reason = Reason.CONTROLLER_SHUTDOWN if intent.cause is StopCause.SHUTDOWN else Reason.STOPPED_BY_REQUEST

@@ -155,6 +155,8 @@ def _renew(draft: Draft, asked: VerbRequested) -> Reply:
         return Reply(accepted=False, message="a renewal needs a time in seconds")
     if session.phase in (Phase.STOPPED, Phase.FAILED):
         return Reply(accepted=False, message=f"{session.name} has ended: there is nothing to renew")
+    if session.phase is Phase.STOPPING or session.stop_wanted is not None:
+        return Reply(accepted=False, message=f"{session.name} is being stopped: there is nothing to renew")
     spec = replace(session.spec, ttl_s=asked.ttl_s) if session.spec is not None else None
     draft.session = replace(session, spec=spec, expires_at=after(draft.now, asked.ttl_s), expiry_warned=False)
     draft.tell(actor=asked.actor, reason=Reason.RENEWED, message=f"for {asked.ttl_s:g} s")

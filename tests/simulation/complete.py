@@ -112,6 +112,8 @@ def play(scenario: Scenario, mishap: Mishap = NOTHING) -> tuple[World, Space]:
             world.run()
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+    if mishap is NOTHING and not world.violations and (complaint := scenario.expect(world)):
+        world.violations.append(f"expected otherwise: {complaint}")
     return world, space
 
 

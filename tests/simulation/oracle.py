@@ -11,11 +11,13 @@ from collections import Counter as Tally
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from controller.model.ids import ContainerId
 from controller.model.phase import Phase
 from controller.model.session import Session
 from controller.store import codec
 from tests.simulation import targets, verdict
 from tests.simulation.exchange import CHANGES, Request
+from tests.simulation.faults import Fault
 from tests.simulation.wishes import Wish
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ class Oracle:
         self._seq = 0
         self._phase: dict[str, str] = {}
         self._rank: dict[tuple[str, int], int] = {}
+        self._starts: dict[str, list[tuple[int, Fault]]] = {}
+        """Action -> how often its container had been started after each request of it, and what happened to that."""
         self.rows: list[Row] = []
         self.digest = 0
         self.reasons: Tally[str] = Tally()
@@ -102,7 +106,18 @@ class Oracle:
             targets.judge(self._world, self, request)
 
     def after_effect(self, request: Request) -> None:
-        """Nothing to judge at once; the engine keeps its own history."""
+        """S4: one action starts a container once, unless an earlier request of it came late to the engine."""
+        container = self._world.daemon.containers.get(ContainerId(request.container))
+        if request.kind != "start" or container is None or not request.action:
+            return
+        self._starts.setdefault(request.action, []).append((container.starts, request.fault))
+        told = self._starts[request.action]
+        if told[-1][0] > told[0][0] and Fault.LATE not in [fault for _, fault in told]:
+            began = [
+                one for one in self._world.daemon.history if one.container == container.id and one.what == "started"
+            ]
+            if [one.by for one in began[told[0][0] - 1 :]].count("client") > 1:
+                self._world.violated("S4", f"{container.name} was started twice for one action: {request.reason}")
 
     def created_at(self, container: str) -> float:
         """When it was really created."""

@@ -26,6 +26,8 @@ class Scenario:
 
     name: str
     story: Story
+    expect: Callable[[World], str] = lambda world: ""
+    """What must have come of it when nothing went wrong: a complaint, or nothing."""
     quiet_at_s: float = 60.0
     small: bool = False
     """Short enough to be stopped and cancelled at every single step."""
@@ -136,17 +138,92 @@ def stopped_and_started(world: World) -> None:
     world.timeline.at(10.0, world.stop_controller)
 
 
+def _came_to(*, starts: int, running: int, reasons: tuple[str, ...] = ()) -> Callable[[World], str]:
+    """So many starts of ours, so many of our containers running at the end, and these reasons in the journal."""
+
+    def complaint(world: World) -> str:
+        ours = [truth for truth in world.daemon.history if truth.what == "started" and truth.by == "client"]
+        alive = [one for one in world.daemon.containers.values() if one.alive]
+        missing = [reason for reason in reasons if not world.oracle.reasons[reason]]
+        if len(ours) != starts:
+            return f"{len(ours)} starts instead of {starts}"
+        if len(alive) != running:
+            return f"{len(alive)} containers run at the end instead of {running}"
+        return f"never told: {', '.join(missing)}" if missing else ""
+
+    return complaint
+
+
 SCENARIOS: Final = (
-    Scenario(name="one that runs", story=one_that_runs, quiet_at_s=10.0, small=True),
-    Scenario(name="one shot", story=one_shot, quiet_at_s=10.0, small=True),
-    Scenario(name="crashing", story=crashing),
-    Scenario(name="stopped by request", story=stopped_by_request, quiet_at_s=30.0),
-    Scenario(name="restarted by request", story=restarted_by_request, quiet_at_s=30.0),
-    Scenario(name="removed by force", story=removed_by_force, quiet_at_s=40.0),
-    Scenario(name="watched", story=watched),
-    Scenario(name="stopped by somebody", story=stopped_by_somebody),
-    Scenario(name="an orphan", story=an_orphan, quiet_at_s=40.0),
-    Scenario(name="time over", story=time_over, quiet_at_s=30.0),
-    Scenario(name="daemon killed", story=daemon_killed),
-    Scenario(name="stopped and started", story=stopped_and_started, quiet_at_s=40.0),
+    Scenario(
+        name="one that runs",
+        story=one_that_runs,
+        expect=_came_to(starts=1, running=1, reasons=("created", "started")),
+        quiet_at_s=10.0,
+        small=True,
+    ),
+    Scenario(
+        name="one shot",
+        story=one_shot,
+        expect=_came_to(starts=1, running=0, reasons=("exited",)),
+        quiet_at_s=10.0,
+        small=True,
+    ),
+    Scenario(
+        name="crashing",
+        story=crashing,
+        expect=_came_to(starts=2, running=0, reasons=("error_exit", "backoff", "crash_looping")),
+    ),
+    Scenario(
+        name="stopped by request",
+        story=stopped_by_request,
+        expect=_came_to(starts=1, running=0, reasons=("stopped_by_request",)),
+        quiet_at_s=30.0,
+    ),
+    Scenario(
+        name="restarted by request",
+        story=restarted_by_request,
+        expect=_came_to(starts=2, running=1),
+        quiet_at_s=30.0,
+    ),
+    Scenario(
+        name="removed by force",
+        story=removed_by_force,
+        expect=_came_to(starts=2, running=1, reasons=("removed_by_request",)),
+        quiet_at_s=40.0,
+    ),
+    Scenario(
+        name="watched",
+        story=watched,
+        expect=_came_to(starts=2, running=1, reasons=("unhealthy", "error_exit", "backoff")),
+        quiet_at_s=22.0,
+    ),
+    Scenario(
+        name="stopped by somebody",
+        story=stopped_by_somebody,
+        expect=_came_to(starts=1, running=0, reasons=("stopped_externally",)),
+    ),
+    Scenario(
+        name="an orphan",
+        story=an_orphan,
+        expect=_came_to(starts=0, running=0, reasons=("orphan_removed",)),
+        quiet_at_s=40.0,
+    ),
+    Scenario(
+        name="time over",
+        story=time_over,
+        expect=_came_to(starts=1, running=0, reasons=("expired",)),
+        quiet_at_s=30.0,
+    ),
+    Scenario(
+        name="daemon killed",
+        story=daemon_killed,
+        expect=_came_to(starts=2, running=2, reasons=("engine_restart",)),
+    ),
+    Scenario(
+        name="stopped and started",
+        story=stopped_and_started,
+        expect=_came_to(starts=3, running=1, reasons=("controller_shutdown",)),
+        quiet_at_s=40.0,
+    ),
 )

@@ -1,7 +1,8 @@
 """Judges each request that changes the engine, in the moment before it leaves.
 
-What leaves has been committed (S3), aims at the very run that it was decided on and at nobody else's container (S7), comes
-from the holder of the lock (S9), is not early (S6), and takes nothing away that was not written down before (S17).
+What leaves has been committed (S3), aims at the very run that it was decided on and at nobody else's container (S7),
+comes from the holder of the lock (S9), is not early (S6), and takes nothing away that was not written down before
+(S17).
 """
 
 import json

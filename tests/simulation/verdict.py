@@ -96,8 +96,10 @@ def at_the_end(world: "World") -> None:
         truth = ends.get((container, started_at))
         if told is None or told["exit_code"] is None or truth is None:
             continue
-        # An engine whose clock was set back makes its invented code look like one from before the outage.
-        invented = told["exit_code"] == 255 and world.struck["engine clock jumps"] > 0
+        # An engine whose clock was set back makes its invented code look like one from before the outage; and behind a
+        # half-open stream an engine may have been away without anybody knowing.
+        unknowable = world.struck["engine clock jumps"] + world.struck["half-open stream"]
+        invented = told["exit_code"] == 255 and unknowable > 0
         if truth.code != told["exit_code"] and not invented:
             name = container[:12]
             world.violated("S13", f"attempt {number} of {name} ended with {truth.code}, told as {told['exit_code']}")
