@@ -121,7 +121,7 @@ class React:
         if route is None:
             self._answer(envelope, copy, Answer(accepted=False, message="an internal defect: see the journal"))
             return
-        copy.looks.extend((wish, envelope.remove_orphan) for wish in route.looks)
+        copy.looks.extend(route.looks)
         answer = route.answer
         for session_id, target in route.targets:
             answer = self._decide(session_id, target, envelope, copy) or answer
@@ -146,7 +146,7 @@ class React:
         if decision is None:
             return Answer(accepted=False, message="an internal defect: see the journal", session_id=session_id)
         copy.add(observation, decision)
-        copy.looks.extend((wish, envelope.remove_orphan) for wish in decision.looks)
+        copy.looks.extend(decision.looks)
         if decision.reply is None:
             return None
         return Answer(accepted=decision.reply.accepted, message=decision.reply.message, session_id=session_id)
@@ -242,6 +242,6 @@ class React:
         for slot, answer in copy.answers:
             slot.fill(answer)
         self._outlets.act.take(copy.new_actions())
-        for wish, remove_orphan in copy.looks:
-            self._outlets.look.ask(wish, remove_orphan=remove_orphan)
+        for wish in copy.looks:
+            self._outlets.look.ask(wish)
         self._outlets.wake.ring()

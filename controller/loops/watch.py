@@ -110,6 +110,9 @@ class Watch:
             "nothing is done until it is accepted"
         )
         self._condition.refuse(why)
+        if self._told != why:
+            # Whatever was wrong before: this is news.
+            self._told = ""
         self._say(why)
         return False
 

@@ -32,7 +32,7 @@ class WorkingCopy:
         self.actions: dict[ActionId, Action] = {}
         self.closed: dict[ActionId, None] = {}
         self.evidence: list[Evidence] = []
-        self.looks: list[tuple[LookWish, bool]] = []
+        self.looks: list[LookWish] = []
         self.answers: list[tuple[Slot, Answer]] = []
 
     def session(self, session_id: SessionId) -> Session | None:
