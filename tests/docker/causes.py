@@ -138,9 +138,13 @@ def _stopped_in_backoff(stage: Stage, name: str) -> None:
 
 
 def _recreated(stage: Stage, name: str) -> None:
+    """In the order in which compose does it: the successor is there before the old one is gone."""
+    successor = f"{name}-next"
+    stage.create(successor, *COMPOSE, command=("/bin/sh", "-c", OBEYS))
     stage.docker("stop", "-t", "5", name)
     stage.docker("rm", name)
-    stage.watch(name, OBEYS, *COMPOSE)
+    stage.docker("rename", successor, name)
+    stage.docker("start", name)
 
 
 # --- what is said ------------------------------------------------------------------------------------------------
