@@ -14,6 +14,7 @@ from tests.docker.agents import AGENT, IDLE, Agent, environment_of
 from tests.support.controller_process import ControllerProcess, Json, until
 from tests.support.ledger_file import LedgerFile
 from tests.support.private_engine import PrivateEngine
+from tests.support.replaying import assert_replays
 
 pytestmark = pytest.mark.docker
 
@@ -195,6 +196,7 @@ def test_fifty_connected_sessions_outlive_restarts_and_one_that_stays_away_is_re
         assert dropped is not None
         assert same_runs(before, controller.sessions(), others)
     LedgerFile(controller.db).check()
+    assert_replays(controller)
 
 
 def test_only_the_sessions_own_agent_is_let_in_and_its_new_connection_replaces_the_old(
