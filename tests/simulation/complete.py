@@ -2,8 +2,8 @@
 
 For each scenario: `kill -9` before and after each request that changes the engine and each commit (between those
 nothing outside the process changes); each call to the engine refused, failed, hung, late, its answer lost or stale,
-its target gone or taken; each SQL call failed. SIGTERM and `kill -9` at every step of the small ones. Each run is judged like any
-seed. `--slice 1/40` plays every fortieth run, for CI.
+its target gone or taken; each SQL call failed. SIGTERM and `kill -9` at every step of the small ones. Each run is
+judged like any seed. `--slice 1/40` plays every fortieth run, for CI.
 """
 
 import argparse
@@ -14,8 +14,8 @@ import shutil
 import sys
 import time
 from collections import Counter as Tally
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Final
 
 from controller.engine.limits import TimeLimits
@@ -124,33 +124,45 @@ def _measure(world: World, space: Space) -> None:
     space.changes, space.commits = space.changes_so_far, space.commits_so_far
 
 
+class Trap:
+    """Strikes once, at the one place that the mishap names; counts the places meanwhile."""
+
+    def __init__(self, world: World, mishap: Mishap, space: Space) -> None:
+        self._world = world
+        self._mishap = mishap
+        self._space = space
+        self._judge = world.wire.before_request
+        self._note = world.wire.after_effect
+
+    def before_request(self, request: Request) -> None:
+        self._judge(request)
+        if request.kind in CHANGES:
+            self._space.changes_so_far += 1
+            self._strike("kill before request", self._space.changes_so_far)
+
+    def after_effect(self, request: Request) -> None:
+        self._note(request)
+        if request.kind in CHANGES:
+            self._strike("kill after effect", self._world.wire.requests.index(request) + 1)
+
+    def before_commit(self) -> None:
+        self._space.commits_so_far += 1
+        self._strike("kill before commit", self._space.commits_so_far)
+
+    def after_commit(self) -> None:
+        self._strike("kill after commit", self._space.commits_so_far)
+
+    def _strike(self, kind: str, number: int) -> None:
+        if self._mishap.kind == kind and self._mishap.number == number:
+            self._world.tell(f"mishap: {self._mishap}")
+            self._world.kill_controller()
+
+
 def _arrange(world: World, mishap: Mishap, space: Space) -> None:
     """Set the trap."""
-    before, after = world.wire.before_request, world.wire.after_effect
-
-    def strike(kind: str, number: int) -> None:
-        if mishap.kind == kind and mishap.number == number:
-            world.tell(f"mishap: {mishap}")
-            world.kill_controller()
-
-    def before_request(request: Request) -> None:
-        before(request)
-        if request.kind in CHANGES:
-            space.changes_so_far += 1
-            strike("kill before request", space.changes_so_far)
-
-    def after_effect(request: Request) -> None:
-        after(request)
-        if request.kind in CHANGES:
-            strike("kill after effect", world.wire.requests.index(request) + 1)
-
-    def before_commit() -> None:
-        space.commits_so_far += 1
-        strike("kill before commit", space.commits_so_far)
-
-    world.wire.before_request, world.wire.after_effect = before_request, after_effect
-    world.disk.before_commit = before_commit
-    world.disk.after_commit = lambda: strike("kill after commit", space.commits_so_far)
+    trap = Trap(world, mishap, space)
+    world.wire.before_request, world.wire.after_effect = trap.before_request, trap.after_effect
+    world.disk.before_commit, world.disk.after_commit = trap.before_commit, trap.after_commit
     if mishap.kind == "call":
         world.menu.script[mishap.number] = mishap.fault
     elif mishap.kind == "sql":
@@ -193,6 +205,38 @@ def mishaps(scenario: Scenario, space: Space) -> Iterator[Mishap]:
             yield Mishap(kind="kill at step", number=number)
 
 
+@dataclass(kw_only=True)
+class Tour:
+    """What one call of the command has played so far."""
+
+    runs: int = 0
+    failed: int = 0
+    kinds: Tally[str] = field(default_factory=Tally)
+
+
+def tour(scenario: Scenario, wanted: Callable[[int, Mishap], bool], so_far: Tour, *, trace: bool) -> Iterator[None]:
+    """Play the wanted runs of one scenario, and stop after each, so that the caller may have enough."""
+    world, space = play(scenario)
+    every = list(mishaps(scenario, space))
+    random.Random(scenario.name).shuffle(every)
+    print(f"{scenario.name}: {len(every)} single faults", flush=True)
+    chosen = [NOTHING, *(mishap for number, mishap in enumerate(every) if wanted(number, mishap))]
+    for mishap in chosen:
+        if mishap is not NOTHING:
+            world, _ = play(scenario, mishap)
+        so_far.runs += 1
+        so_far.kinds[mishap.kind] += 1
+        if trace and mishap is not NOTHING:
+            print(told(world, lines=len(world.trace)))
+        if world.violations:
+            so_far.failed += 1
+            print(told(world, lines=0 if trace else 12))
+            print(f"{scenario.name}: {mishap}: {world.violations[0]}", flush=True)
+        if so_far.runs % 50 == 0:
+            gc.collect()
+        yield
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.complete", description=__doc__)
@@ -203,45 +247,23 @@ def main() -> int:
     parser.add_argument("--stop", type=int, default=20, help="give up after so many failures")
     asked = parser.parse_args()
     turn, width = (int(part) for part in asked.slice.split("/"))
-    began, runs, failed = time.monotonic(), 0, 0
-    kinds: Tally[str] = Tally()
+
+    def wanted(number: int, mishap: Mishap) -> bool:
+        return str(mishap) == asked.replay if asked.replay else number % width == turn - 1
+
+    began, so_far = time.monotonic(), Tour()
     for scenario in SCENARIOS:
         if asked.only not in scenario.name:
             continue
-        world, space = play(scenario)
-        if world.violations:
-            print(told(world))
-            print(f"{scenario.name}: fails without any mishap", flush=True)
-            failed += 1
-            continue
-        every = list(mishaps(scenario, space))
-        random.Random(scenario.name).shuffle(every)
-        for number, mishap in enumerate(every):
-            if asked.replay:
-                if str(mishap) != asked.replay:
-                    continue
-            elif number % width != turn - 1:
-                continue
-            world, _ = play(scenario, mishap)
-            runs += 1
-            kinds[mishap.kind] += 1
-            if asked.replay:
-                print(told(world, lines=len(world.trace)))
-            elif world.violations:
-                print(told(world, lines=12))
-            if world.violations:
-                failed += 1
-                print(f"{scenario.name}: {mishap}: {world.violations[0]}", flush=True)
-            if failed >= asked.stop or (asked.seconds and time.monotonic() - began > asked.seconds):
+        for _ in tour(scenario, wanted, so_far, trace=bool(asked.replay)):
+            out_of_time = asked.seconds and time.monotonic() - began > asked.seconds
+            if so_far.failed >= asked.stop or out_of_time:
                 break
-            if runs % 50 == 0:
-                gc.collect()
-        print(f"{scenario.name}: {space}, {len(every)} single faults", flush=True)
     took = time.monotonic() - began
-    print(", ".join(f"{name} {count}" for name, count in sorted(kinds.items())))
-    print(f"{runs} runs in {took:.1f} s = {runs / took * 60:.0f} a minute")
-    print(f"{runs - failed} passed, {failed} failed")
-    return 1 if failed else 0
+    print(", ".join(f"{name} {count}" for name, count in sorted(so_far.kinds.items())))
+    print(f"{so_far.runs} runs in {took:.1f} s = {so_far.runs / took * 60:.0f} a minute")
+    print(f"{so_far.runs - so_far.failed} passed, {so_far.failed} failed")
+    return 1 if so_far.failed else 0
 
 
 if __name__ == "__main__":

@@ -147,18 +147,20 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.digest = zlib.crc32(b"%d %d" % (len(self._ready), round(now * 1e9)), self.digest)
         for _ in range(len(self._ready)):
             handle = self._ready.popleft()
-            if handle.cancelled():
-                continue
-            self.steps += 1
-            if self.step_hook is not None:
-                self.step_hook(self.steps)
-            if self.crashing or self.steps == self.crash_at:
-                raise Crash
-            if self.steps - self._steps_then > STEPS_AT_ONCE_MAX:
-                raise Stalled(f"livelock at {now:.3f} s: {_what_runs(handle)}")
-            handle._run()
+            if not handle.cancelled():
+                self._step(handle)
         if self.crashing:
             raise Crash
+
+    def _step(self, handle: asyncio.Handle) -> None:
+        self.steps += 1
+        if self.step_hook is not None:
+            self.step_hook(self.steps)
+        if self.crashing or self.steps == self.crash_at:
+            raise Crash
+        if self.steps - self._steps_then > STEPS_AT_ONCE_MAX:
+            raise Stalled(f"livelock at {self.timeline.now:.3f} s: {_what_runs(handle)}")
+        handle._run()
 
     def _shuffle(self) -> None:
         """Change the order of task steps; plain callbacks keep theirs, because anyio and asyncio rely on it."""

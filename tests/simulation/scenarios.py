@@ -99,7 +99,7 @@ def removed_by_force(world: World) -> None:
 
 
 def watched(world: World) -> None:
-    external(world, "shop-db-1", Program(runs_s=6.0, code=3, sick_at_s=3.0), restart="on-failure")
+    external(world, "shop-db-1", Program(runs_s=16.0, code=3, sick_at_s=3.0), restart="on-failure")
 
 
 def stopped_by_somebody(world: World) -> None:
@@ -114,10 +114,19 @@ def stopped_by_somebody(world: World) -> None:
 
 
 def an_orphan(world: World) -> None:
+    """One that is to be removed, and beside it all that must be left alone."""
     labels = {"agentd.prefix": "agentd", "agentd.session": "lost"}
-    container = world.daemon.create(name="agentd-lost", labels=labels, by="outsider")
-    world.bystanders[container] = "orphan"
-    world.daemon.start(world.daemon.containers[container], by="outsider")
+    beside = {
+        "orphan": labels,
+        "foreign": {**labels, "agentd.controller": "another"},
+        "controller": {"agentd.prefix": "agentd", "agentd.role": "controller"},
+        "plain": {"app": "database"},
+    }
+    for kind, carried in beside.items():
+        container = world.daemon.create(name=f"agentd-{kind}", labels=carried, by="outsider")
+        world.bystanders[container] = kind
+        world.daemon.start(world.daemon.containers[container], by="outsider")
+    external(world, "shop-db-1", Program())
 
 
 def time_over(world: World) -> None:
@@ -127,7 +136,8 @@ def time_over(world: World) -> None:
 def daemon_killed(world: World) -> None:
     create(world, 2.0, "one", spec(Program(), ALWAYS))
     external(world, "shop-web-1", Program())
-    world.daemon.containers[next(iter(world.bystanders))].restart = EngineRestart.ALWAYS  # type: ignore[index]
+    for container in world.daemon.containers.values():
+        container.restart = EngineRestart.ALWAYS
     world.timeline.at(10.0, lambda: kill_daemon(world.daemon))
     world.timeline.at(14.0, lambda: start_daemon(world.daemon))
 
@@ -195,8 +205,8 @@ SCENARIOS: Final = (
     Scenario(
         name="watched",
         story=watched,
-        expect=_came_to(starts=2, running=1, reasons=("unhealthy", "error_exit", "backoff")),
-        quiet_at_s=22.0,
+        expect=_came_to(starts=1, running=1, reasons=("error_exit", "backoff")),
+        quiet_at_s=40.0,
     ),
     Scenario(
         name="stopped by somebody",
@@ -206,7 +216,7 @@ SCENARIOS: Final = (
     Scenario(
         name="an orphan",
         story=an_orphan,
-        expect=_came_to(starts=0, running=0, reasons=("orphan_removed",)),
+        expect=_came_to(starts=0, running=4, reasons=("orphan_removed",)),
         quiet_at_s=40.0,
     ),
     Scenario(

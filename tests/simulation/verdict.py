@@ -4,13 +4,19 @@ Judged once, when faults and wishes have been over for long enough, and again at
 """
 
 import json
+from dataclasses import fields
 from typing import TYPE_CHECKING, Final
 
+from controller.core.replay import replay
+from controller.interfaces import Meta
+from controller.loops.program import rules_of
 from controller.model.container import EngineRestart
+from controller.model.ids import ControllerId
 from controller.model.phase import Desired, Phase
 from controller.model.reason import Reason
 from controller.model.session import Origin, Session
 from controller.model.spec import RestartMode
+from controller.store import codec
 from tests.simulation.containers import Container, Status
 from tests.simulation.daemon import Truth
 
@@ -88,6 +94,7 @@ def _is_known(world: "World", container: Container, session: Session | None) -> 
 def at_the_end(world: "World") -> None:
     """S13: every exit code on record is the one that the engine knew. And L1 once more."""
     converged(world)
+    replayed(world)
     ends = _ends(world.daemon.history)
     for container, started_at, number, body in world.oracle.query(
         "SELECT container_id, started_at, number, body FROM attempts WHERE ended_at IS NOT NULL"
@@ -103,6 +110,34 @@ def at_the_end(world: "World") -> None:
         if truth.code != told["exit_code"] and not invented:
             name = container[:12]
             world.violated("S13", f"attempt {number} of {name} ended with {truth.code}, told as {told['exit_code']}")
+
+
+def replayed(world: "World") -> None:
+    """S18: the journal alone gives every session as it is. Not where old rows were pruned."""
+    if world.knobs.settings.retain_days < 1:
+        return
+    stored = dict(world.oracle.query("SELECT key, value FROM meta"))
+    meta = Meta(
+        controller_id=ControllerId(stored["controller_id"]),
+        engine_id=None,
+        key=b"",
+        cursor=None,
+        seen_until=None,
+        published=0,
+    )
+    rules = rules_of(world.knobs.settings, meta)
+    for session in world.oracle.sessions():
+        observed = [
+            codec.OBSERVATION.from_text(text)
+            for (text,) in world.oracle.query(
+                "SELECT observation FROM journal WHERE session_id = ? AND observation IS NOT NULL ORDER BY seq",
+                session.id,
+            )
+        ]
+        again = replay(None, observed, rules=rules)
+        if again != session:
+            differing = [f.name for f in fields(session) if getattr(again, f.name, None) != getattr(session, f.name)]
+            world.violated("S18", f"{session.name}: its journal gives other {', '.join(differing)}")
 
 
 def _ends(history: list[Truth]) -> dict[tuple[str, int], Truth]:

@@ -9,9 +9,9 @@ import anyio
 
 from controller.core import (
     admission,
-    deadlines,
     draft,
     ending,
+    events,
     looks,
     ownership,
     pursuing,
@@ -23,14 +23,13 @@ from controller.core import (
 )
 from controller.errors import ContainerGone, EngineUnavailable, LedgerError
 from controller.interfaces import Answer, Batch
-from controller.loops import act, gaps, look, program, react, replay, routing, shutdown, sweep, waiting, watch, windows
-from controller.loops.roster import Roster
+from controller.loops import act, look, react, shutdown, sweep, waiting, watch, windows
 from controller.model.action import Action
-from controller.model.journal import JournalRow
-from controller.model.phase import Desired, Phase
-from controller.model.session import Session
+from controller.model.journal import JournalRow, RowKind
+from controller.model.phase import Phase
+from controller.model.reason import Reason
+from controller.model.session import Session, StopCause
 from controller.store import committer, connection
-from tests.simulation.clock import SimulatedClock
 
 Patch = Callable[[], Iterator[None]]
 
@@ -65,6 +64,7 @@ def swapped(owner: Any, name: str, new: Any) -> Any:
 
 
 async def _acts_first(self: Any, batch: Batch) -> Sequence[JournalRow]:
+    self._roster.replace(batch.sessions)
     self._outlets.act.take(list(batch.actions))
     await anyio.sleep(0.05)
     return await _written(self, batch)
@@ -149,14 +149,6 @@ def _wrong_from(self: Any, **told: Any) -> None:
 _tell = draft.Draft.tell
 
 
-def _stays_down(draft_: Any) -> None:
-    _became_engine_restart(draft_)
-    draft_.session = replace(draft_.session, desired=Desired.STOPPED)
-
-
-_became_engine_restart = ending.became_engine_restart
-
-
 def _no_evidence(draft_: Any) -> None:
     attempt = draft_.session.attempt
     if attempt is not None and not attempt.evidence_kept:
@@ -172,29 +164,133 @@ def _as_if_never_due(session: Session) -> None:
 
 
 def _shutdown_stops_all(draft_: Any, stopping: Any) -> None:
-    session = draft_.session
-    if session.phase is Phase.RUNNING:
-        pursuing.want_stop(draft_, turns.StopCause.SHUTDOWN, actor="controller", longest_grace_s=stopping.grace_s)
+    if draft_.session.phase is Phase.RUNNING:
+        pursuing.want_stop(draft_, StopCause.SHUTDOWN, actor="controller", longest_grace_s=stopping.grace_s)
 
 
-def _wall_clock(self: Any) -> Any:
-    return self._timeline.instant() + round(_wall.offset_s * 1e9)
+def _policy_after_any_stop(draft_: Any) -> None:
+    draft_.session = replace(draft_.session, provisional=None)
+    settling.settle(draft_)
 
 
-class _Wall:
-    offset_s = 0.0
+def _no_outage(draft_: Any) -> None:
+    ending.became_external(draft_)
 
 
-_wall = _Wall()
+def _everything_is_ours(container: Any, labels: Any, *, known: Any, rules: Any) -> ownership.Owner:
+    owner = _classify(container, labels, known=known, rules=rules)
+    return ownership.Owner.OURS if owner in (ownership.Owner.FOREIGN, ownership.Owner.CONTROLLER) else owner
 
 
-def _end_without_rank(attempt: Any, earlier: Any, snapshot: Any) -> bool:
+_classify = ownership.classify
+
+
+def _external_is_ours(container: Any, labels: Any, *, known: Any, rules: Any) -> ownership.Owner:
+    owner = _classify(container, labels, known=known, rules=rules)
+    return ownership.Owner.OURS if owner is ownership.Owner.EXTERNAL else owner
+
+
+def _no_grace(snapshot: Any, *, engine_now: Any, rules: Any) -> str:
+    return _spared_as(snapshot, engine_now=engine_now, rules=replace(rules, orphan_grace_s=0.0))
+
+
+_spared_as = admission.spared_as
+
+
+def _dies_unheard(self: Any, line: Any) -> None:
+    if line.event.action.value != "die":
+        _on_line(self, line)
+
+
+_on_line = watch.Watch._on_line
+
+
+def _no_sweep_after_connect(self: Any, continuous: bool) -> None:  # noqa: FBT001  as the method that it stands for
+    wanted, self._sweep.want = self._sweep.want, lambda: None
+    try:
+        _on_settled(self, continuous)
+    finally:
+        self._sweep.want = wanted
+
+
+_on_settled = watch.Watch._on_settled
+
+
+async def _late_clear(self: Any, *, clock: Any, until: Any = None) -> None:
+    self._rung = anyio.Event()
+    await _bell_wait(self, clock=clock, until=until)
+
+
+_bell_wait = waiting.Bell.wait
+
+
+def _counts_nothing(policy: Any, granted_at: Any, *, start_at: Any) -> int:
+    return 0
+
+
+def _at_once(session_id: Any, step: int) -> float:
+    return 0.0
+
+
+def _always_the_same_run(attempt: Any, earlier: Any, snapshot: Any) -> bool:
+    return True
+
+
+def _never_moved(action: Action, snapshot: Any) -> None:
+    return None
+
+
+def _forgets_the_end(draft_: Any) -> None:
+    attempt = draft_.session.attempt
+    if attempt is not None and attempt.ended_at is not None:
+        draft_.session = replace(draft_.session, attempt=replace(attempt, ended_at=None))
+
+
+def _answer_revives(draft_: Any, seen: Any) -> None:
+    _forgets_the_end(draft_)
+    if draft_.session.phase.is_ended and seen.snapshot.state.value == "running":
+        draft_.enter(Phase.RUNNING, Reason.STARTED)
+        draft_.tell()
+        return
+    _apply_state(draft_, seen)
+
+
+_apply_state = looks._apply_state
+
+
+def _code_255_is_real(snapshot: Any, *, engine_up_at: Any, died_at: Any) -> Any:
+    return replace(_end_of(snapshot, engine_up_at=engine_up_at, died_at=died_at), may_be_invented=False)
+
+
+_end_of = ending.end_of
+
+
+def _labels_are_believed(draft_: Any, event: Any, label: str, value: int | None) -> int | None:
+    return value
+
+
+async def _spins(self: Any) -> None:
+    self._next_at = self._clock.now()
+    while True:
+        await self._bell.wait(clock=self._clock, until=self._next_at)
+        if self._condition.accepted:
+            await self._scheduled()
+
+
+def _notes_everything(self: Any, reply: Any = None) -> Any:
+    self.tell(kind=RowKind.NOTE)
+    return _done(self, reply)
+
+
+_done = draft.Draft.done
+
+
+def _never_over(self: Any, session: Session) -> bool:
     return True
 
 
 BUGS: Final[tuple[Planted, ...]] = (
     Planted(name="act before commit", plant=swapped(react.React, "_written", _acts_first), scenario="one shot"),
-    Planted(name="error taken for gone", plant=swapped(look, "within", _error_is_gone), scenario="one that runs"),
     Planted(
         name="failed commit swallowed",
         plant=swapped(react.React, "_written", _swallows_a_failed_commit),
@@ -202,23 +298,32 @@ BUGS: Final[tuple[Planted, ...]] = (
     ),
     Planted(name="answer before commit", plant=swapped(react.React, "_answer", _answers_first), scenario="one shot"),
     Planted(
-        name="open actions forgotten at start",
-        plant=swapped(committer.SqliteLedger, "open_actions", _forgets_what_is_open),
-        scenario="one shot",
-    ),
-    Planted(
         name="one decision in two transactions",
         plant=swapped(committer, "transact", _two_transactions),
         scenario="one that runs",
     ),
     Planted(
-        name="sent again without a look",
-        plant=swapped(act.Act, "_look_first", _never_looks_first),
+        name="open actions forgotten at start",
+        plant=swapped(committer.SqliteLedger, "open_actions", _forgets_what_is_open),
         scenario="one shot",
     ),
     Planted(
         name="resumed actions dropped", plant=swapped(act.Act, "_carry_out", _retries_nothing), scenario="one shot"
     ),
+    Planted(
+        name="sent again without a look", plant=swapped(act.Act, "_look_first", _never_looks_first), scenario="one shot"
+    ),
+    Planted(name="moved target not noticed", plant=swapped(act, "already", _never_moved)),
+    Planted(name="error taken for gone", plant=swapped(look, "within", _error_is_gone), scenario="one that runs"),
+    Planted(name="events of ends dropped", plant=swapped(watch.Watch, "_on_line", _dies_unheard), scenario="one shot"),
+    Planted(
+        name="no sweep after a connect",
+        plant=swapped(watch.Watch, "_on_settled", _no_sweep_after_connect),
+        scenario="an orphan",
+    ),
+    Planted(name="half-open stream never noticed", plant=swapped(windows, "WINDOW_S", 1e7), scenario=""),
+    Planted(name="wake-up lost", plant=swapped(waiting.Bell, "wait", _late_clear), scenario="one shot"),
+    Planted(name="a sweep that is owed spins", plant=swapped(sweep.Sweep, "run", _spins), scenario="daemon killed"),
     Planted(
         name="stop leaves it wanted",
         plant=swapped(wishes, "_stop", _stop_forgets_desired),
@@ -226,14 +331,49 @@ BUGS: Final[tuple[Planted, ...]] = (
     ),
     Planted(name="row from the wrong phase", plant=swapped(draft.Draft, "tell", _wrong_from), scenario="one that runs"),
     Planted(
+        name="rows without a change", plant=swapped(draft.Draft, "done", _notes_everything), scenario="one that runs"
+    ),
+    Planted(
         name="removed without evidence", plant=swapped(pursuing, "_toward_removal", _no_evidence), scenario="an orphan"
+    ),
+    Planted(name="orphan grace ignored", plant=swapped(admission, "spared_as", _no_grace), scenario="an orphan"),
+    Planted(
+        name="another controller's taken for ours",
+        plant=swapped(admission, "classify", _everything_is_ours),
+        scenario="an orphan",
+    ),
+    Planted(
+        name="external taken for an orphan",
+        plant=swapped(admission, "classify", _external_is_ours),
+        scenario="an orphan",
     ),
     Planted(name="deadlines never come", plant=swapped(draft, "earliest", _as_if_never_due), scenario="time over"),
     Planted(
+        name="restarts what somebody stopped",
+        plant=swapped(turns, "became_external", _policy_after_any_stop),
+        scenario="stopped by somebody",
+    ),
+    Planted(
+        name="the daemon's stop taken for somebody's",
+        plant=swapped(turns, "became_engine_restart", _no_outage),
+        scenario="",
+    ),
+    Planted(
         name="shutdown stops everybody's",
         plant=swapped(transitions, "on_controller_stopping", _shutdown_stops_all),
-        scenario="watched",
+        scenario="",
     ),
+    Planted(
+        name="shutdown never over",
+        plant=swapped(shutdown.Shutdown, "_keeps_us", _never_over),
+        scenario="stopped and started",
+    ),
+    Planted(
+        name="budget ignored", plant=swapped(restart_policy, "count_in_window", _counts_nothing), scenario="crashing"
+    ),
+    Planted(name="no back-off", plant=swapped(restart_policy, "backoff_s", _at_once), scenario="crashing"),
+    Planted(name="attempts mixed up", plant=swapped(looks, "_is_same_run", _always_the_same_run)),
+    Planted(name="an old answer revives", plant=swapped(looks, "_apply_state", _answer_revives)),
+    Planted(name="an invented code believed", plant=swapped(looks, "end_of", _code_255_is_real)),
+    Planted(name="a label believed", plant=swapped(events, "_believed", _labels_are_believed)),
 )
-_ = (admission, deadlines, ownership, restart_policy, settling, gaps, program, replay, routing, shutdown, sweep, watch)
-_ = (*_, windows, Roster, SimulatedClock, looks)
