@@ -62,9 +62,16 @@ def _require_own_origin(request: web.Request) -> None:
     if request.method in _SAFE_METHODS:
         return
     origin = request.headers.get("Origin")
-    elsewhere = origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("Host", "").lower()
+    elsewhere = origin is not None and _origin_host(origin) != request.headers.get("Host", "").lower()
     if elsewhere or request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
         raise Problem(403, "a page of another origin may not change anything here")
+
+
+def _origin_host(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _host_name(host: str) -> str:

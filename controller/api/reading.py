@@ -28,6 +28,8 @@ async def read_body(request: web.Request, model: type[BodyModel]) -> BodyModel:
         raw = await within(request.app[EDGE].clock, BODY_TIMEOUT_S, request.read)
     except OutOfTime:
         raise Problem(408, f"the body did not arrive within {BODY_TIMEOUT_S:g} s") from None
+    except web.RequestPayloadError:
+        raise Problem(400, "the body is cut, or is not encoded as its headers say") from None
     return checked(model, raw)
 
 

@@ -35,6 +35,8 @@ from controller.settings import Settings
 SHUTDOWN_TIMEOUT_S: Final = 2.0
 """How long a request under way may take once the server is told to stop."""
 CLEANUP_TIMEOUT_S: Final = 8.0
+IDLE_TIMEOUT_S: Final = 30.0
+"""How long a connection may stand without a whole request: sessions share a network with us, and may be hostile."""
 _HEADERS: Final = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -95,9 +97,15 @@ def build_app(
 
 
 @asynccontextmanager
-async def serve(app: web.Application, settings: Settings) -> AsyncIterator[int]:
+async def serve(app: web.Application, settings: Settings, *, idle_s: float = IDLE_TIMEOUT_S) -> AsyncIterator[int]:
     """Listen as the settings say, and yield the port. Raises SettingsError when the address cannot be had."""
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=SHUTDOWN_TIMEOUT_S,
+        keepalive_timeout=idle_s,
+    )
     await runner.setup()
     try:
         await _listen(runner, settings)

@@ -93,6 +93,16 @@ async def test_what_can_never_work_is_refused_with_one_line(
     assert world.submitted == []
 
 
+async def test_a_body_that_is_not_encoded_as_it_says_is_a_bad_request(site: Site, world: World) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    async with site.client.post("/v1/sessions", data=b"no gzip", headers=headers) as answer:
+        assert (answer.status, (await answer.json())["detail"]) == (
+            400,
+            "the body is cut, or is not encoded as its headers say",
+        )
+    assert world.submitted == []
+
+
 async def test_a_lone_surrogate_never_reaches_the_ledger(site: Site, world: World) -> None:
     raw = b'{"name": "alpha", "spec": {"image": "demo", "env": {"A": "\\ud800"}}}'
     async with site.client.post("/v1/sessions", data=raw, headers={"Content-Type": "application/json"}) as answer:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from stat import S_IMODE
 
+import anyio
 import pytest
 
 from controller.api.route import Route
@@ -76,6 +77,7 @@ async def test_without_a_token_a_name_that_a_stranger_may_own_is_refused(
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
         {"Origin": "http://localhost:1"},
+        {"Origin": "http://["},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
     ],
@@ -102,6 +104,17 @@ async def test_a_form_is_not_a_request(site: Site, content_type: str) -> None:
     body = b'{"name": "alpha", "spec": {"image": "demo"}}'
     async with site.client.post("/v1/sessions", data=body, headers={"Content-Type": content_type}) as answer:
         assert answer.status == 415
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /livez HTTP/1.1\r\nHost: local"], ids=["nothing", "half a head"])
+async def test_a_connection_without_a_whole_request_is_closed(world: World, tmp_path: Path, sent: bytes) -> None:
+    async with (
+        a_site(world, settings_for(tmp_path, token=TOKEN), idle_s=0.2) as site,
+        await anyio.connect_tcp("127.0.0.1", site.port) as stranger,
+    ):
+        await stranger.send(sent)
+        with anyio.fail_after(20), pytest.raises(anyio.EndOfStream):
+            await stranger.receive()
 
 
 async def test_no_server_beyond_loopback_without_a_token(world: World, tmp_path: Path) -> None:

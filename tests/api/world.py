@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 from aiohttp import ClientSession
 
-from controller.api.server import build_app, serve
+from controller.api.server import IDLE_TIMEOUT_S, build_app, serve
 from controller.clock import RealClock, RealRng
 from controller.errors import ContainerGone, EngineUnavailable
 from controller.interfaces import Answer, Batch, Clock, CommittedDecision, PlanLine, Readiness, SweepReport
@@ -285,7 +285,13 @@ def settings_for(folder: Path, **changes: object) -> Settings:
 
 
 @asynccontextmanager
-async def a_site(world: World, settings: Settings, *, headers: Mapping[str, str] | None = None) -> AsyncIterator[Site]:
+async def a_site(
+    world: World,
+    settings: Settings,
+    *,
+    headers: Mapping[str, str] | None = None,
+    idle_s: float = IDLE_TIMEOUT_S,
+) -> AsyncIterator[Site]:
     """The real server over that world."""
     app = build_app(
         settings=settings,
@@ -297,7 +303,7 @@ async def a_site(world: World, settings: Settings, *, headers: Mapping[str, str]
         clock=world.clock,
         rng=RealRng(),
     )
-    async with serve(app, settings) as port:
+    async with serve(app, settings, idle_s=idle_s) as port:
         url = f"http://127.0.0.1:{port}"
         async with ClientSession(url, headers=headers) as client:
             yield Site(url=url, port=port, client=client)
