@@ -19,7 +19,11 @@ _SHAPES: Final = re.compile(
     r"|(?:AKIA|ASIA)[0-9A-Z]{12,}"
     r"|AIza[0-9A-Za-z_-]{20,}"
     r"|xox[abprs]-[A-Za-z0-9-]{10,}"
-    r"|eyJ[A-Za-z0-9_-]{8,2000}\.[A-Za-z0-9_-]{8,4000}(?:\.[A-Za-z0-9_-]{0,2000})?"
+    r"|(?:hf|gsk|npm)_[A-Za-z0-9]{20,}"
+    r"|xai-[A-Za-z0-9]{20,}"
+    r"|[rs]k_(?:live|test)_[A-Za-z0-9]{16,}"
+    # Only where a run of its signs begins: else a hostile line has each of its runs searched from everywhere.
+    r"|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,2000}\.[A-Za-z0-9_-]{8,4000}(?:\.[A-Za-z0-9_-]{0,2000})?"
     r")"
 )
 _SCHEME: Final = re.compile(r"(?i)\b(bearer|basic)[ \t]{1,4}[A-Za-z0-9+/=._~-]{8,}")

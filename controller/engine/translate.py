@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Final, TypeVar
 
 from controller.engine.cleaning import brief, whole_characters
+from controller.engine.masking import masked
 from controller.interfaces import BadLine
 from controller.model.container import (
     ContainerFacts,
@@ -193,7 +194,7 @@ def _probes(health: Mapping[str, object]) -> tuple[ProbeResult, ...]:
         ProbeResult(
             started_at=_instant(result.get("Start")),
             exit_code=code,
-            output=_text(result.get("Output"))[:_PROBE_OUTPUT_MAX_CHARS],
+            output=masked(_text(result.get("Output"))[:_PROBE_OUTPUT_MAX_CHARS]),
         )
         for result in results
         if (code := _exit_code(result.get("ExitCode"))) is not None

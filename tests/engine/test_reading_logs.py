@@ -85,6 +85,10 @@ def test_an_engines_message_is_one_bounded_line() -> None:
         "AKIAIOSFODNN7EXAMPLE",
         "AIzaSyA-1234567890abcdefghijklmnop",
         "xoxb-1234567890-abcdef",
+        "hf_abcdefghijABCDEFGHIJabcdefghijABCD",
+        "gsk_abcdefghijABCDEFGHIJabcdefghijABCD",
+        "xai-abcdefghijABCDEFGHIJabcdefghijABCD",
+        "sk_live_abcdefghijABCDEFGHIJ",
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N",
     ],
 )
@@ -114,9 +118,12 @@ def test_ordinary_lines_stay(line: str) -> None:
     assert masked(line) == line
 
 
-@pytest.mark.parametrize("piece", ["a", "eyJ", "sk-", "://", "key=", "password", " ", '"', "bearer ", "\x1b[", "\x1b]"])
+@pytest.mark.parametrize(
+    "piece", ["a", "eyJ", "-eyJ", "sk-", "://", "key=", "password", " ", '"', "bearer ", "\x1b[", "\x1b]"]
+)
 def test_a_hostile_line_costs_little_time(piece: str) -> None:
     line = piece * (16_384 // len(piece))
-    started = time.perf_counter()
+    started = time.process_time()
     masked(one_line(line))
-    assert time.perf_counter() - started < 1.0
+    # A tail has 80 of them, and nothing else runs meanwhile.
+    assert time.process_time() - started < 0.05

@@ -108,6 +108,13 @@ def test_probe_results_are_kept_with_their_output() -> None:
     assert len(inspected("agentd-ill").probes) <= 5
 
 
+def test_a_probes_output_is_masked_like_a_log() -> None:
+    log = [{"ExitCode": 1, "Output": "GET /health\nAuthorization: Bearer abc.def-123456\n"}]
+    snapshot = translate.snapshot(with_state("agentd-ill", Health={"Status": "unhealthy", "Log": log}))
+    assert snapshot is not None
+    assert snapshot.probes[0].output == "GET /health\nAuthorization: Bearer ***\n"
+
+
 def test_out_of_memory_and_its_limit_are_told() -> None:
     oom = inspected("agentd-oom")
     assert (oom.oom_killed, oom.exit_code, oom.facts.memory_limit_bytes) == (True, 137, 8 * 1024 * 1024)
