@@ -14,13 +14,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 from tests.support.controller_process import ControllerProcess, until
+from tests.support.engine_faults import end_ghosts
 from tests.support.judgement import Judgement, judge
 from tests.support.ledger_file import Body, LedgerFile
 from tests.support.private_engine import PrivateEngine, missing
+from tests.support.proxy_thread import ProxyThread, proxy_before
 from tests.support.stream_oracle import StreamOracle, inspect_all
 
 LASTING: Final = ("/bin/sh", "-c", "trap 'exit 0' TERM; sleep 100000 & wait")
@@ -37,19 +40,30 @@ SETTLE_TIMEOUT_S: Final = 90.0
 class Stage:
     """An engine with an oracle, a controller, and what runs under them."""
 
-    def __init__(self, engine: PrivateEngine, oracle: StreamOracle, controller: ControllerProcess) -> None:
+    def __init__(
+        self,
+        engine: PrivateEngine,
+        oracle: StreamOracle,
+        controller: ControllerProcess,
+        *,
+        between: ProxyThread | None = None,
+    ) -> None:
         self.engine = engine
+        self.between = between
+        """The proxy that the controller reaches the engine through, if it does."""
         self.oracle = oracle
         self.controller = controller
         self.quiet = [f"quiet-{number}" for number in range(QUIET_COUNT)]
         self.busy = [f"busy-{number}" for number in range(BUSY_COUNT)]
         self.flapping = [f"flap-{number}" for number in range(FLAPPING_COUNT)]
         self.accepted_count = 0
+        self.ghosts_count = 0
+        """Processes that a killed daemon forgot, and that the stage ended in its place."""
 
     def populate(self) -> None:
         """Sessions that last, that are driven, and that fail and are restarted; watched and foreign containers."""
-        for name in self.quiet + self.busy:
-            self.controller.create(name, *LASTING)
+        with ThreadPoolExecutor(6) as threads:
+            list(threads.map(lambda name: self.controller.create(name, *LASTING), self.quiet + self.busy))
         for name in self.flapping:
             restart = {"mode": "on-failure", "max_attempts": MAX_RESTARTS}
             self.controller.create(name, *FAILING, wait=False, restart=restart)
@@ -91,7 +105,9 @@ class Stage:
         try:
             until(lambda: not self._moving(ledger), what="at rest", timeout_s=SETTLE_TIMEOUT_S)
         except AssertionError as error:
-            raise AssertionError(f"{error}\n" + "\n".join(self._moving(ledger))) from None
+            states = {told["Name"]: told["State"] for told in inspect_all(self.engine).values()}
+            stories = "\n".join(self._moving(ledger))
+            raise AssertionError(f"{error}\n{stories}\n{states}\n{self.engine.log_tail()}") from None
         self.oracle.catch_up()
         # An end is refined within two seconds, and a restart may come at any time: what is wrong must stay so.
         with contextlib.suppress(AssertionError):
@@ -124,16 +140,30 @@ def _story(session: Body, ledger: LedgerFile) -> str:
 
 
 @contextlib.contextmanager
-def stage(folder: Path, *, live_restore: bool = False, **settings: str) -> Iterator[Stage]:
-    """Everything up and populated."""
+def stage(
+    folder: Path,
+    *,
+    live_restore: bool = False,
+    proxied: bool = False,
+    db: Path | None = None,
+    under: tuple[str, ...] = (),
+    **settings: str,
+) -> Iterator[Stage]:
+    """Everything up and populated. `db`: the ledger's file, where it is not to be in the folder."""
     engine = PrivateEngine(live_restore=live_restore)
     given = {"orphan_grace_s": "0", "stop_grace_s": "3", **settings}
-    with (
-        engine,
-        StreamOracle(engine) as oracle,
-        ControllerProcess(folder=folder, engine_url=engine.url, **given) as controller,
-    ):
-        built = Stage(engine, oracle, controller)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(engine)
+        oracle = stack.enter_context(StreamOracle(engine))
+        between = stack.enter_context(proxy_before(engine)) if proxied else None
+        url = between.url if between is not None else engine.url
+        controller = ControllerProcess(folder=folder, engine_url=url, under=under)
+        controller.environment |= {f"AGENTD_{name.upper()}": value for name, value in given.items()}
+        if db is not None:
+            controller.db = db
+            controller.environment["AGENTD_DB"] = str(db)
+        stack.enter_context(controller)
+        built = Stage(engine, oracle, controller, between=between)
         built.populate()
         yield built
 
@@ -163,6 +193,7 @@ def kill_daemon(on: Stage, count: int) -> list[float]:
                 # Every second time a daemon with the other habit comes back.
                 on.engine.live_restore = not on.engine.live_restore if number % 2 else on.engine.live_restore
                 on.engine.start()
+            on.ghosts_count += end_ghosts(on.engine)
             began = time.monotonic()
             until(on.controller.is_ready, what=f"ready\n{on.controller.log_tail()}", timeout_s=60)
             took.append(time.monotonic() - began)
@@ -192,6 +223,7 @@ def main(arguments: list[str]) -> int:
         "controller_kills": asked.controller,
         "daemon_kills": asked.daemon,
         "accepted_requests": on.accepted_count,
+        "ghosts_of_the_engine": on.ghosts_count,
         "extra_restarts": len(extra),
         "controller_ready_s_median": sorted(lives)[len(lives) // 2] if lives else None,
         "controller_ready_s_max": max(lives, default=None),

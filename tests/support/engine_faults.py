@@ -3,10 +3,12 @@
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support.private_engine import PrivateEngine
+from tests.support.stream_oracle import inspect_all
 
 
 @contextlib.contextmanager
@@ -37,3 +39,32 @@ def kill_containerd(engine: PrivateEngine) -> int:
     assert str(engine.folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     os.kill(pid, signal.SIGKILL)
     return pid
+
+
+def end_ghosts(engine: PrivateEngine) -> int:
+    """End what runs of containers that the engine believes to be over; gives how many there were.
+
+    A daemon that is killed in the middle of a start may forget the process that it had just made, and then refuses
+    every further start (`already exists`) until somebody ends it: no API can.
+    """
+    suspects = _shims_of_the_dead(engine)
+    # What the controller is just starting has a process before it is said to run.
+    time.sleep(1.0)
+    ghosts = suspects & _shims_of_the_dead(engine)
+    for shim in ghosts:
+        with contextlib.suppress(OSError):
+            children = Path(f"/proc/{shim}/task/{shim}/children").read_text().split()
+            for pid in (*map(int, children), shim):
+                os.kill(pid, signal.SIGKILL)
+    return len(ghosts)
+
+
+def _shims_of_the_dead(engine: PrivateEngine) -> set[int]:
+    over = {each for each, told in inspect_all(engine).items() if not told["State"]["Running"]}
+    found: set[int] = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if "containerd-shim" in words[0] and over.intersection(words):
+                found.add(int(folder.name))
+    return found

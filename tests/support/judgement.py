@@ -248,7 +248,7 @@ def _standing(known: _Ledger, truth: Mapping[str, Any], found: Judgement) -> Non
     """Each session stands as its container does."""
     for session in known.sessions:
         container = session["container"]["id"] if session["container"] else None
-        state = truth[container]["State"]["Status"] if container in truth else None
+        state = truth[container]["State"]["Status"] if container is not None and container in truth else None
         says = f"{session['name']} is {session['phase']} ({session['reason']})"
         if state is None:
             if session["phase"] in ("running", "paused", "stopping"):

@@ -1,0 +1,249 @@
+"""Real processes, real engines, real faults: killed, frozen, cut off, lied to and flooded, and right again afterwards.
+
+All tests of one stage share it, with its load and its oracle: what one fault left behind would show in the next. Each
+ends at rest, with every session as its container is, and with an oracle that misses nothing and finds nothing
+invented. AGENTD_TEST_LONG=1 asks for the lengths of the long run.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.docker.kill_cycles import Stage, kill_controller, kill_daemon, stage
+from tests.support.controller_process import ControllerProcess, until
+from tests.support.engine_faults import frozen, kill_containerd, without_socket
+from tests.support.fault_proxy import Delay, Drip, Garble, HalfOpen, HalveLine, LostReply, Refuse, Request, Rule, Status
+from tests.support.ledger_file import LedgerFile
+from tests.support.private_engine import missing
+from tests.support.short_windows import SHORT_WINDOWS
+from tests.support.stream_oracle import ask, wire
+
+pytestmark = pytest.mark.docker
+
+LONG: Final = os.environ.get("AGENTD_TEST_LONG") == "1"
+KILLS_COUNT: Final = 20 if LONG else 3
+FREEZE_S: Final = 30.0 if LONG else 7.0
+AWAY_S: Final = 20.0 if LONG else 3.0
+FAULT_S: Final = 10.0 if LONG else 2.5
+STORM_SIZE: Final = 20_000 if LONG else 2_000
+STORM_THREADS: Final = 4
+LEDGER_BYTES: Final = "2m"
+
+
+@pytest.fixture(scope="module")
+def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A stage without anything between controller and engine."""
+    if lacking := missing():
+        pytest.skip(f"no private engine here: {lacking}")
+    with stage(tmp_path_factory.mktemp("direct")) as built:
+        yield built
+
+
+@pytest.fixture(scope="module")
+def through(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A stage with a proxy in between, and event windows of seconds."""
+    if lacking := missing():
+        pytest.skip(f"no private engine here: {lacking}")
+    with stage(tmp_path_factory.mktemp("through"), proxied=True, under=SHORT_WINDOWS) as built:
+        yield built
+
+
+def begin_steady(on: Stage) -> int:
+    """A watched container that lasts until its process, which is given, is killed on the host."""
+    with on.oracle.deed("steady"):
+        if "steady" in on.engine.cli("ps", "-a", "--format", "{{.Names}}").split():
+            on.engine.cli("start", "steady")
+        else:
+            on.engine.run("--name", "steady", "--label", "agentd.watch=true", "--", "sleep", "100000")
+    on.controller.wait_for("steady", phase="running")
+    return int(on.engine.cli("inspect", "--format", "{{.State.Pid}}", "steady"))
+
+
+# --- processes die -------------------------------------------------------------------------------------------------
+
+
+def test_a_controller_that_is_killed_under_load_loses_nothing(on: Stage) -> None:
+    kill_controller(on, KILLS_COUNT, random.Random(7))
+    on.settle().assert_clean()
+
+
+@pytest.mark.parametrize("habit", ["without live-restore", "with live-restore"])
+def test_a_daemon_that_is_killed_under_load_is_followed(on: Stage, habit: str) -> None:
+    on.engine.live_restore = habit == "with live-restore"
+    kill_daemon(on, 1)
+    on.settle().assert_clean()
+
+
+def test_a_containerd_that_is_killed_alone_harms_no_session(on: Stage) -> None:
+    begin_steady(on)
+    before = {name: on.controller.session(name)["started_at"] for name in on.quiet}
+    with on.oracle.engine_down():
+        was = kill_containerd(on.engine)
+        until(lambda: _containerd(on) not in (0, was), what="the daemon has a containerd again", timeout_s=30)
+        until(lambda: _runs(on, "quiet-0"), what="the engine answers", timeout_s=30)
+    on.settle().assert_clean()
+    assert {name: on.controller.session(name)["started_at"] for name in on.quiet} == before
+
+
+def _containerd(on: Stage) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        return int((on.engine.folder / "exec/containerd/containerd.pid").read_text())
+    return 0
+
+
+def _runs(on: Stage, name: str) -> bool:
+    return on.engine.cli("inspect", "-f", "{{.State.Running}}", f"agentd-{name}", check=False) == "true"
+
+
+# --- the engine is silent ------------------------------------------------------------------------------------------
+
+
+def test_what_dies_while_the_daemon_is_frozen_is_told_when_it_thaws(on: Stage) -> None:
+    process = begin_steady(on)
+    with frozen(on.engine):
+        os.kill(process, signal.SIGKILL)
+        time.sleep(FREEZE_S)
+        assert on.controller.session("steady")["phase"] == "running"
+    on.controller.wait_for("steady", phase="failed")
+    on.settle().assert_clean()
+
+
+def test_a_socket_that_is_away_for_a_while_changes_no_session(on: Stage) -> None:
+    process = begin_steady(on)
+    with without_socket(on.engine):
+        time.sleep(AWAY_S)
+        os.kill(process, signal.SIGKILL)
+    on.controller.wait_for("steady", phase="failed")
+    on.settle().assert_clean()
+
+
+# --- too much ------------------------------------------------------------------------------------------------------
+
+
+def test_a_storm_beyond_the_ring_hides_no_start_and_no_end(on: Stage) -> None:
+    container = on.engine.cli("create", "--name", "storm", "busybox:test", "/bin/true")
+    left = iter(range(STORM_SIZE))
+    lock = threading.Lock()
+
+    def rename(thread: int) -> None:
+        with contextlib.closing(wire(on.engine)) as connection:
+            while True:
+                with lock:
+                    number = next(left, None)
+                if number is None:
+                    return
+                ask(connection, "POST", f"/containers/{container}/rename?name=storm-{thread}-{number}")
+
+    seen_before = on.oracle.seen_count
+    with on.under_load(), ThreadPoolExecutor(STORM_THREADS) as threads:
+        list(threads.map(rename, range(STORM_THREADS)))
+    with on.oracle.deed(container):
+        on.engine.cli("rm", container)
+    on.settle().assert_clean()
+    assert on.oracle.seen_count - seen_before > STORM_SIZE * 0.9
+
+
+# --- something between lies, cuts, freezes, slows and loses ---------------------------------------------------------
+
+
+def _is_change(request: Request) -> bool:
+    return request.is_("POST", "/containers/[^/]+/(start|stop)")
+
+
+def _some(fault: object, *, of: object, rate: float, seed: int = 3) -> Rule:
+    """The rule that breaks a part of the requests that fit."""
+    dice = random.Random(seed)
+    return lambda request: fault if of(request) and dice.random() < rate else None  # type: ignore[operator, return-value]
+
+
+RULES: Final[dict[str, Rule]] = {
+    "refuses": _some(Refuse(), of=lambda _: True, rate=0.5),
+    "answers 500": _some(Status(500), of=lambda request: not request.is_events, rate=0.5),
+    "freezes": _some(HalfOpen(after_bytes=200), of=lambda request: not request.is_events, rate=0.3),
+    "freezes the stream": _some(HalfOpen(after_bytes=400), of=lambda request: request.is_events, rate=1.0),
+    "slows": _some(Drip(piece_bytes=700, every_s=0.02), of=lambda _: True, rate=1.0),
+    "delays": _some(Delay(0.4), of=lambda _: True, rate=0.7),
+    "garbles answers": _some(Garble(rate=0.2), of=lambda one: one.is_list or one.is_inspect, rate=0.7),
+    "halves a line of the stream": _some(HalveLine(2), of=lambda request: request.is_events, rate=1.0),
+    "loses the reply to a change": _some(LostReply(), of=_is_change, rate=0.6),
+}
+
+
+@pytest.mark.parametrize("what", RULES)
+def test_a_proxy_that_misbehaves_for_a_while_leaves_no_trace(through: Stage, what: str) -> None:
+    assert through.between is not None
+    through.between.proxy.rule = RULES[what]
+    through.between.break_all()
+    with through.under_load():
+        time.sleep(FAULT_S)
+    through.between.proxy.rule = None
+    if "freezes" in what:
+        # What is half open stays so until somebody cuts it, or the controller's own limit ends it.
+        until(through.controller.is_ready, what=f"ready\n{through.controller.log_tail()}", timeout_s=60)
+    through.settle().assert_clean()
+
+
+def test_connections_that_are_cut_again_and_again_lose_nothing(through: Stage) -> None:
+    assert through.between is not None
+    with through.under_load():
+        for _ in range(40 if LONG else 8):
+            through.between.break_all()
+            time.sleep(0.3)
+    through.settle().assert_clean()
+
+
+# --- the ledger's disk ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={LEDGER_BYTES}", "none", str(disk)], check=False
+    ).returncode:
+        pytest.skip("no mount here")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_full_disk_stops_the_work_and_loses_nothing(tmp_path: Path, small_disk: Path) -> None:
+    if lacking := missing():
+        pytest.skip(f"no private engine here: {lacking}")
+    with stage(tmp_path / "life", db=small_disk / "controller.db") as on:
+        ballast = small_disk / "ballast"
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"\0" * 4096)
+        with on.under_load():
+            until(lambda: not on.controller.is_ready(), what="it says that it cannot write", timeout_s=30)
+            time.sleep(FAULT_S)
+            assert on.controller.alive
+            said = on.controller.request("GET", "/readyz")[1]
+            assert "full" in str(said), said
+        ballast.unlink()
+        until(on.controller.is_ready, what=f"ready again\n{on.controller.log_tail()}", timeout_s=60)
+        on.settle().assert_clean()
+
+
+def test_a_ledger_that_cannot_be_written_is_refused_at_the_start(on: Stage, tmp_path: Path, small_disk: Path) -> None:
+    there = ControllerProcess(folder=tmp_path / "life", engine_url=on.engine.url, prefix="other")
+    there.environment["AGENTD_DB"] = str(small_disk / "controller.db")
+    there.db = small_disk / "controller.db"
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    there.start(wait_ready=False)
+    assert there.wait() not in (0, 2)
+    assert "controller.db" in there.log_tail()
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    with there:
+        LedgerFile(there.db).check()
