@@ -10,8 +10,8 @@ from controller.errors import LedgerError
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:
-    """The path as it is from now on, wherever the process goes."""
-    return Path(os.path.abspath(path))
+    """The one path of that file, wherever the process goes: by a link to it nobody shall take another lock."""
+    return Path(os.path.realpath(path))
 
 
 def size_bytes(path: Path) -> int | None:

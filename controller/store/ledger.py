@@ -76,7 +76,7 @@ async def open_readonly(
 ) -> AsyncIterator[SqliteReader]:
     """The ledger at `path`, for questions only, whether a controller runs or not. Raises LedgerError with one line."""
     where = absolute(path)
-    if not size_bytes(where):
+    if where.is_dir() or not size_bytes(where):
         raise LedgerError(f"ledger {where}: no such file, or an empty one; a controller makes it at its first start")
     connection = await _readable(where, connect)
     try:

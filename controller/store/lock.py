@@ -22,7 +22,8 @@ def held(path: Path, now: Instant) -> Iterator[None]:
     """Hold the ledger at `path`. Raises LedgerBusy, with what the holder wrote, when another controller has it."""
     beside = Path(f"{path}.lock")
     try:
-        descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # Never through a link: what it leads to would be emptied.
+        descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise LedgerError(f"ledger {path}: cannot be locked: {beside}: {error.strerror}") from error
     try:

@@ -59,6 +59,30 @@ async def test_a_path_with_odd_signs_is_that_path(tmp_path: Path) -> None:
         assert await reader.sessions() == [session()]
 
 
+async def test_a_link_to_a_ledger_is_no_way_round_its_lock(path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.db"
+    link.symlink_to(path)
+    async with open_ledger(path, clock=ManualClock(), rng=SeededRng()):
+        with pytest.raises(LedgerBusy):
+            async with open_ledger(link, clock=ManualClock(), rng=SeededRng()):
+                pass
+
+
+async def test_a_lock_that_is_a_link_is_refused_and_what_it_leads_to_is_left(path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("precious")
+    path.parent.mkdir(exist_ok=True)
+    Path(f"{path}.lock").symlink_to(other)
+    assert "cannot be locked" in await refused(path)
+    assert other.read_text() == "precious"
+
+
+async def test_a_folder_is_no_ledger(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="no such file"):
+        async with open_readonly(tmp_path):
+            pass
+
+
 async def test_a_second_controller_is_told_who_holds_the_ledger(path: Path) -> None:
     async with open_ledger(path, clock=ManualClock(), rng=SeededRng()):
         with pytest.raises(LedgerBusy) as raised:
