@@ -107,12 +107,18 @@ class ControllerCondition:
             self.stream_open_since = self._clock.now()
         self.stream_trouble = ""
 
+    def stream_signed(self) -> None:
+        """A line, or an orderly beginning or end, shows that the stream is whole up to now."""
+        self.stream_seen_until = self._clock.now()
+        self.answered()
+
     def stream_broke(self, why: str) -> None:
-        """No stream is open any more: until the next connect nobody knows whose engine answers."""
-        if self.answered_at is not None:
-            self.engine_up_at = Instant(self.answered_at + self.offset_ns)
-        if self.stream_open_since is not None:
-            self.stream_seen_until = self.answered_at
+        """No stream is open any more: until the next connect nobody knows whose engine answers.
+
+        Other answers prove nothing about the time before: behind a half-open stream the engine may have restarted.
+        """
+        if self.stream_seen_until is not None:
+            self.engine_up_at = Instant(self.stream_seen_until + self.offset_ns)
         self.accepted = False
         self.engine_trouble = why
         self.stream_open_since = None
@@ -152,6 +158,7 @@ class ControllerCondition:
             stream_open_since=self.stream_open_since,
             last_sweep_at=self.last_sweep_at,
             open_gaps=self.open_gaps_count,
+            bad_lines=self.bad_lines_count,
         )
 
     def _sweep_check(self) -> str:

@@ -235,7 +235,7 @@ class React:
         return EngineCursor(
             keys=list(self._keys),
             cursor=self._cursor,
-            seen_until=self._clock.now() if is_open else self._condition.stream_seen_until,
+            seen_until=self._condition.stream_seen_until,
         )
 
     def _hand_on(self, copy: WorkingCopy) -> None:

@@ -149,7 +149,6 @@ class Windows:
 
     def _take(self, item: StreamItem, replay: Replay) -> None:
         self._sign()
-        self._condition.answered()
         if isinstance(item, BadLine):
             self._on_bad_line(item)
         else:
@@ -177,7 +176,8 @@ class Windows:
         self._pass_on(replay.settle(), replay)
 
     def _sign(self) -> None:
-        self.last_sign_at = self._clock.now()
+        self._condition.stream_signed()
+        self.last_sign_at = self._condition.stream_seen_until
 
     def _failed(self, error: EngineError) -> None:
         self._why = str(error)
