@@ -7,6 +7,7 @@ import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
+from stat import S_IMODE, S_IRWXO
 
 from controller.errors import SettingsError
 from controller.settings import Settings
@@ -34,14 +35,22 @@ def stored_token(db: str) -> str:
 
 def _read_or_make(path: Path) -> str:
     try:
-        if not path.exists():
+        if not os.path.lexists(path):
             _make(path)
-        token = path.read_text(encoding="ascii").strip()
+        token = _read_private(path)
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"AGENTD_TOKEN is not set and {path} cannot be used: {error}; set AGENTD_TOKEN") from error
     if not token:
         raise SettingsError(f"{path} is empty: remove it, or set AGENTD_TOKEN")
     return token
+
+
+def _read_private(path: Path) -> str:
+    # What others may write they may have written, and a link may lead to what they have.
+    with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), encoding="ascii") as file:
+        if S_IMODE(os.fstat(file.fileno()).st_mode) & S_IRWXO:
+            raise SettingsError(f"{path} is open to others: remove it and a new one is made, or set AGENTD_TOKEN")
+        return file.read().strip()
 
 
 def _make(path: Path) -> None:

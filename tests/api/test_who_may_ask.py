@@ -154,7 +154,25 @@ def test_no_token_is_made_on_loopback_or_where_one_is_set(tmp_path: Path) -> Non
 
 def test_an_empty_token_file_is_refused_and_not_overwritten(tmp_path: Path) -> None:
     settings = settings_for(tmp_path, bind="0.0.0.0")
+    token_path(settings.db).touch(mode=0o600)
     token_path(settings.db).write_text("\n")
     with pytest.raises(SettingsError, match="is empty"):
         ensure_token(settings)
     assert token_path(settings.db).read_text() == "\n"
+
+
+def test_a_token_file_that_others_may_have_written_is_refused(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path, bind="0.0.0.0")
+    token_path(settings.db).touch(mode=0o600)
+    token_path(settings.db).write_text("known\n")
+    token_path(settings.db).chmod(0o602)
+    with pytest.raises(SettingsError, match="is open to others"):
+        ensure_token(settings)
+
+
+def test_a_token_file_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path, bind="0.0.0.0")
+    token_path(settings.db).symlink_to(tmp_path / "theirs")
+    with pytest.raises(SettingsError, match="cannot be used"):
+        ensure_token(settings)
+    assert not (tmp_path / "theirs").exists()
