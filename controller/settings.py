@@ -98,6 +98,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_sendable(secret: str) -> bool:
+    """Whether that text can stand in a header: printable ASCII without blanks, and not empty."""
+    return secret.isascii() and secret.isprintable() and bool(secret) and " " not in secret
+
+
 class _Reader:
     """One look-up a variable; remembers where each value came from."""
 
@@ -113,7 +118,7 @@ class _Reader:
     def secret(self, name: str) -> str:
         path = self._environment.get(f"{name}_FILE", "")
         if not path:
-            return self.text(name, "")
+            return self._sendable(name, self.text(name, ""))
         if self._environment.get(name):
             raise SettingsError(f"{name} and {name}_FILE are both set: keep one of them")
         try:
@@ -123,6 +128,11 @@ class _Reader:
         if not value:
             raise SettingsError(f"{name}_FILE={path!r} is empty: write the token into it")
         self.sources[name] = path
+        return self._sendable(f"{name}_FILE", value)
+
+    def _sendable(self, name: str, value: str) -> str:
+        if value and not is_sendable(value):
+            raise SettingsError(f"{name} is not allowed as it is: use printable ASCII without blanks")
         return value
 
     def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
@@ -147,6 +157,12 @@ class _Reader:
             raise SettingsError(f"{name}={value!r} is not allowed: use a number from {low:g} to {high:g}")
         return number
 
+    def whole(self, name: str, default: int, *, low: int, high: int) -> int:
+        number = self.number(name, default, low=low, high=high)
+        if number != int(number):
+            raise SettingsError(f"{name}={number:g} is not allowed: use a whole number from {low} to {high}")
+        return int(number)
+
     def matching(self, name: str, default: str, rule: Callable[[str], object], allowed: str) -> str:
         value = self.text(name, default)
         if not rule(value):
@@ -158,7 +174,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from the environment (the process's own unless given). Raises SettingsError."""
     read = _Reader(os.environ if environment is None else environment)
     environment = os.environ if environment is None else environment
-    port = int(read.number("AGENTD_PORT", 7006, low=1, high=65535))
+    port = read.whole("AGENTD_PORT", 7006, low=1, high=65535)
     return Settings(
         docker_host=read.matching("DOCKER_HOST", _default_socket(), _is_engine_url, "unix://PATH or tcp://HOST:PORT"),
         docker_tls_verify=bool(read.text("DOCKER_TLS_VERIFY", "")),

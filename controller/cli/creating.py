@@ -1,7 +1,9 @@
 """create: options and a spec file become one request. The controller checks it; here it is only put together."""
 
+import json
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Final
 
@@ -78,10 +80,11 @@ def read_spec(path: str) -> Spec:
     """A spec in YAML or JSON: the fields of the API's spec, with `memory: 512m` and `ttl: 2h` allowed as well."""
     try:
         raw = Path(path).read_bytes()[:FILE_MAX_BYTES]
-        loaded: object = yaml.safe_load(raw)
+        # YAML has more kinds of values than the request can carry; a date is meant as it is written.
+        loaded: object = json.loads(json.dumps(yaml.safe_load(raw), default=_as_written))
     except (OSError, UnicodeError) as error:
         raise CommandFailed(ExitCode.USAGE, f"{path}: {error}") from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
         raise CommandFailed(
             ExitCode.USAGE, f"{path} is neither YAML nor JSON: {' '.join(str(error).split())}"
         ) from None
@@ -96,6 +99,12 @@ def read_spec(path: str) -> Spec:
     except ValueError as error:
         raise CommandFailed(ExitCode.USAGE, f"{path}: {error}") from None
     return spec
+
+
+def _as_written(value: object) -> str:
+    if isinstance(value, date):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is no value of a spec")
 
 
 def _mapping(spec: Mapping[str, object], field: str) -> dict[str, object]:

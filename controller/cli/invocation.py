@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from controller import settings
 from controller.cli.failure import CommandFailed, ExitCode
 from controller.log import clean
-from controller.settings import Settings, is_loopback
+from controller.settings import Settings, is_loopback, is_sendable
 
 LINE_MAX_CHARS = 2_000
 _ANY_ADDRESS = ("0.0.0.0", "::", "")
@@ -47,14 +47,15 @@ class Invocation:
         given = self.arguments.url or self.environment.get("AGENTD_URL", "")
         if not given:
             return local_url(self.settings())
-        parts = urlsplit(given)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_address(given):
             raise CommandFailed(ExitCode.USAGE, f"--url/AGENTD_URL={given!r} is not allowed: use http://HOST:PORT")
         return str(given).rstrip("/")
 
     def token(self) -> str:
         """The bearer token: given, set, or from the private file of a controller on this host."""
         if self.arguments.token:
+            if not is_sendable(self.arguments.token):
+                raise CommandFailed(ExitCode.USAGE, "--token: use printable ASCII without blanks")
             return str(self.arguments.token)
         found = self.settings()
         if found.token:
@@ -66,7 +67,8 @@ class Invocation:
 
     def actor(self) -> str:
         """Who asks, for the journal."""
-        return self.environment.get("USER") or self.environment.get("LOGNAME") or "agentdctl"
+        name = self.environment.get("USER") or self.environment.get("LOGNAME") or ""
+        return name if is_sendable(name) else "agentdctl"
 
     def say(self, line: str) -> None:
         """One line on standard output, as it is: its author has cleaned what came from outside."""
@@ -88,6 +90,17 @@ def local_url(found: Settings) -> str:
     """Where a controller with these settings answers on this host."""
     host = "127.0.0.1" if found.bind in _ANY_ADDRESS else found.bind
     return f"http://{f'[{host}]' if ':' in host else host}:{found.port}"
+
+
+def _is_address(given: str) -> bool:
+    try:
+        parts = urlsplit(given)
+        # A port is read when it is asked for, and only then found to be none.
+        return (
+            parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
+        )
+    except ValueError:
+        return False
 
 
 def _stored_token(db: str) -> str:

@@ -56,6 +56,9 @@ async def test_a_start_that_ends_in_failure_is_1_and_says_why(ctl: Ctl, world: W
         (("create", "x", "-f", "/nowhere.yaml"), "/nowhere.yaml"),
         (("stop",), "required: NAME"),
         (("ps", "--url", "ftp://x"), "use http://HOST:PORT"),
+        (("ps", "--url", "http://["), "use http://HOST:PORT"),
+        (("ps", "--url", "http://127.0.0.1:99999"), "use http://HOST:PORT"),
+        (("ps", "--token", "a\nb"), "--token: use printable ASCII"),
     ],
 )
 async def test_bad_usage_is_2(bare_ctl: Ctl, arguments: tuple[str, ...], line: str) -> None:
@@ -71,6 +74,32 @@ async def test_a_bad_setting_is_2_and_names_it(bare_ctl: Ctl) -> None:
         2,
         "agentdctl: AGENTD_MODE='boss' is not allowed: use one of observe, restart, manage\n",
     )
+
+
+@pytest.mark.parametrize("token", ["two words", "line\nline", "umläut"])
+async def test_a_token_that_no_client_could_send_is_2_and_is_not_shown(bare_ctl: Ctl, token: str) -> None:
+    called = await bare_ctl("settings", AGENTD_TOKEN=token)
+    assert (called.code, called.err) == (
+        2,
+        "agentdctl: AGENTD_TOKEN is not allowed as it is: use printable ASCII without blanks\n",
+    )
+
+
+async def test_half_a_port_is_2(bare_ctl: Ctl) -> None:
+    called = await bare_ctl("settings", AGENTD_PORT="7006.5")
+    assert (called.code, called.err) == (
+        2,
+        "agentdctl: AGENTD_PORT=7006.5 is not allowed: use a whole number from 1 to 65535\n",
+    )
+
+
+@pytest.mark.parametrize("text", ["image: 2001-99-99", "? {a: 1}\n: 2", "image: !!binary aGk=", "image: &a [*a]"])
+async def test_a_spec_file_that_says_nothing_that_can_be_sent_is_2(bare_ctl: Ctl, tmp_path: Path, text: str) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(text)
+    called = await bare_ctl("create", "x", "-f", str(spec))
+    assert (called.code, called.err.count("\n")) == (2, 1)
+    assert str(spec) in called.err
 
 
 @pytest.mark.parametrize("command", ["show", "why", "timeline", "logs", "start", "stop", "restart", "rm"])
