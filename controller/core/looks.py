@@ -133,15 +133,16 @@ def _confirm(draft: Draft, attempt: Attempt, snapshot: Snapshot) -> None:
 
 def _never_started(draft: Draft, seen: ContainerSeen) -> None:
     session, attempt, snapshot = draft.session, draft.attempt, seen.snapshot
-    if attempt is None or attempt.ended_at is not None:
+    if attempt is None:
         return
-    if snapshot.error and attempt.started_at is None:
+    if snapshot.error and attempt.started_at is None and attempt.ended_at is None:
         end = replace(end_of(snapshot, engine_up_at=None, died_at=None), never_started=True)
         _keep(draft, seen)
         end_attempt(draft, end, source=_hindsight(seen))
-    elif session.removal_wanted:
+        return
+    if session.removal_wanted:
         _keep(draft, seen)
-    elif session.phase is Phase.STARTING and not session.open_actions:
+    if session.phase is Phase.STARTING and not session.open_actions:
         retry_later(draft, message="the engine did not start it")
 
 
@@ -298,7 +299,7 @@ def _keep(draft: Draft, seen: ContainerSeen) -> None:
         return
     if seen.tail is not None:
         draft.keep(seen.snapshot, seen.tail)
-    elif attempt.started_at is None:
+    elif seen.snapshot.started_at is None:
         draft.keep(seen.snapshot, LogTail(lines=(), truncated=False, absent="never started"))
     else:
         draft.look(cause=seen.cause, tail=True)

@@ -7,7 +7,7 @@ from controller.core.draft import Draft
 from controller.core.rules import Rules
 from controller.core.settling import settle
 from controller.model.action import ActionKind
-from controller.model.observation import LookCause
+from controller.model.observation import ContainerSeen, LookCause
 from controller.model.phase import Desired, Phase
 from controller.model.reason import ACTOR_CONTROLLER, Reason
 from controller.model.session import Intent, Origin, Session, StopCause
@@ -57,6 +57,11 @@ def has_process(session: Session) -> bool:
     return session.phase.is_live or engine_backs_off
 
 
+def may_have_process(session: Session) -> bool:
+    """The same, or there may be one soon: an action is open, or nobody has seen what came of a start."""
+    return has_process(session) or bool(session.open_actions) or _is_in_the_dark(session)
+
+
 def rest_unstarted(draft: Draft, reason: Reason, *, actor: str) -> None:
     """A session that has no process, and shall have none."""
     draft.session = replace(
@@ -69,8 +74,7 @@ def rest_unstarted(draft: Draft, reason: Reason, *, actor: str) -> None:
 
 def _toward_stop(draft: Draft, intent: Intent) -> None:
     session, attempt = draft.session, draft.session.attempt
-    if session.phase is Phase.STARTING and session.container is not None:
-        # A start was sent and nobody has seen what came of it: there may be something to stop.
+    if _is_in_the_dark(session):
         draft.look(cause=LookCause.ACTION, delay_s=_LOOK_AGAIN_S)
         return
     if not has_process(session):
@@ -90,7 +94,9 @@ def _toward_stop(draft: Draft, intent: Intent) -> None:
 
 def _toward_removal(draft: Draft) -> None:
     session, attempt = draft.session, draft.session.attempt
-    if has_process(session):
+    if _is_in_the_dark(session):
+        draft.look(cause=LookCause.ACTION, delay_s=_LOOK_AGAIN_S)
+    elif has_process(session):
         cause = StopCause.ORPHAN if session.origin is Origin.ORPHAN else StopCause.REMOVE
         actor = session.stop_wanted.actor if session.stop_wanted is not None else ACTOR_CONTROLLER
         intent = Intent(cause=cause, actor=actor, at=draft.now, grace_s=_grace_s(session, draft.rules))
@@ -100,11 +106,17 @@ def _toward_removal(draft: Draft) -> None:
         draft.session = replace(session, removed_at=draft.now, removal_wanted=False, next_attempt_at=None)
         draft.tell(message="removed; it had no container")
     elif attempt is not None and not attempt.evidence_kept:
-        # What is about to be lost is committed first, always.
-        draft.look(cause=LookCause.REQUEST, tail=True)
+        # What is about to be lost is committed first, always. A look that could not tell it is not repeated at once.
+        delay_s = _LOOK_AGAIN_S if isinstance(draft.observation, ContainerSeen) else 0.0
+        draft.look(cause=LookCause.REQUEST, delay_s=delay_s, tail=True)
     else:
         cause = StopCause.ORPHAN if session.origin is Origin.ORPHAN else StopCause.REMOVE
         draft.act(ActionKind.REMOVE, why=_WHY[cause])
+
+
+def _is_in_the_dark(session: Session) -> bool:
+    """Whether a start was sent and nobody has seen what came of it: there may be something to stop."""
+    return session.phase is Phase.STARTING and session.container is not None
 
 
 def _grace_s(session: Session, rules: Rules) -> float:

@@ -6,7 +6,7 @@ from typing import Final
 from controller.core.deadlines import expiry_at, expiry_warning_at, rederived, unhealthy_restart_at
 from controller.core.draft import Draft
 from controller.core.ending import became_engine_restart, became_external
-from controller.core.pursuing import has_process, pursue, rest_unstarted, want_stop
+from controller.core.pursuing import may_have_process, pursue, rest_unstarted, want_stop
 from controller.core.settling import begin, settle
 from controller.model.instant import Instant
 from controller.model.observation import ControllerStopping
@@ -73,7 +73,7 @@ def on_controller_stopping(draft: Draft, stopping: ControllerStopping) -> None:
         became_engine_restart(draft)
     if stopping.leave_running or session.origin not in _OURS or not draft.rules.may_restart:
         return
-    if has_process(session) or session.phase is Phase.STARTING or session.open_actions:
+    if may_have_process(session):
         draft.session = replace(draft.session, restart_wanted=False)
         want_stop(draft, StopCause.SHUTDOWN, actor=ACTOR_CONTROLLER, longest_grace_s=stopping.grace_s)
 
@@ -102,7 +102,7 @@ def _on_expiry(draft: Draft) -> None:
     session = draft.session
     if _is_due(expiry_at(session), draft.now):
         draft.session = replace(draft.session, desired=Desired.STOPPED, restart_wanted=False)
-        if has_process(session) or session.open_actions:
+        if may_have_process(session):
             want_stop(draft, StopCause.EXPIRED, actor=ACTOR_CONTROLLER)
         else:
             rest_unstarted(draft, Reason.EXPIRED, actor=ACTOR_CONTROLLER)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from controller.core.draft import Draft
-from controller.core.pursuing import has_process, pursue, rest_unstarted, want_stop
+from controller.core.pursuing import has_process, may_have_process, pursue, rest_unstarted, want_stop
 from controller.core.settling import begin
 from controller.model.decision import Reply
 from controller.model.instant import after
@@ -103,7 +103,7 @@ def _stop(draft: Draft, asked: VerbRequested) -> Reply:
     session = draft.session = replace(draft.session, desired=Desired.STOPPED, restart_wanted=False)
     if session.phase is Phase.STOPPING:
         return _OK
-    if has_process(session) or session.open_actions:
+    if may_have_process(session):
         want_stop(draft, StopCause.REQUEST, actor=asked.actor)
     elif session.phase in (Phase.STOPPED, Phase.FAILED):
         draft.session = replace(session, provisional=None, look_owed_until=None)

@@ -231,8 +231,8 @@ class Look:
 
 
 def has_ended(snapshot: Snapshot) -> bool:
-    """Whether its process is over."""
-    return snapshot.state in (ContainerState.EXITED, ContainerState.DEAD)
+    """Whether its process is over. While the engine waits to start it again it has none, and its last words are there."""
+    return snapshot.state in (ContainerState.EXITED, ContainerState.DEAD, ContainerState.RESTARTING)
 
 
 def _merged(wishes: Sequence[_Wish]) -> _Wish:
