@@ -8,12 +8,12 @@ from controller.core.ending import End, container_gone, end_attempt
 from controller.core.looks import on_seen
 from controller.core.opening import expect_attempt
 from controller.core.pursuing import pursue
-from controller.core.settling import begin, retry_later
+from controller.core.settling import begin, retry_later, settle
 from controller.model.action import ActionKind, Outcome, OutcomeKind
 from controller.model.journal import RowKind
 from controller.model.observation import ContainerSeen, LookCause, OutcomeSeen
 from controller.model.phase import Desired, Phase
-from controller.model.reason import Reason
+from controller.model.reason import ACTOR_ENGINE, Reason
 from controller.model.session import Origin
 
 
@@ -92,10 +92,16 @@ def _start_refused(draft: Draft, outcome: Outcome) -> None:
     if session.phase is not Phase.STARTING:
         draft.look(cause=LookCause.ACTION)
         return
-    if (attempt is None or attempt.ended_at is not None) and session.container is not None:
-        expect_attempt(draft, session.container)
     code = outcome.snapshot.exit_code if outcome.snapshot is not None else None
     error = outcome.message or (outcome.snapshot.error if outcome.snapshot is not None else "")
+    if attempt is None or attempt.ended_at is not None:
+        if session.container is None:
+            # It has been removed since: there is nothing left whose attempt this could have been.
+            draft.enter(Phase.FAILED, Reason.START_FAILED, error)
+            draft.tell(actor=ACTOR_ENGINE)
+            settle(draft)
+            return
+        expect_attempt(draft, session.container)
     end_attempt(draft, End(exit_code=code, error=error, never_started=True, looked=True))
 
 

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from controller.model.action import OutcomeKind
 from controller.model.container import ContainerFacts, ContainerState, EngineRestart, EventAction
-from controller.model.observation import EngineLost, LookCause
+from controller.model.observation import EngineLost, LookCause, Verb
 from controller.model.phase import Desired, Phase
 from controller.model.reason import ACTOR_ENGINE, ACTOR_EXTERNAL, ACTOR_UNKNOWN, Reason, Source
 from tests.support import builders as make
-from tests.support.story import Story
+from tests.support.story import Story, running_session
 
 
 def watched(restart: EngineRestart = EngineRestart.NO, *, auto_remove: bool = False) -> tuple[Story, ContainerFacts]:
@@ -107,3 +108,14 @@ def test_a_forced_removal_stays_somebodys_whatever_the_daemon_does_after() -> No
     story(make.event(EventAction.DESTROY, 4.2))
     assert story.session.reason is Reason.REMOVED_EXTERNALLY
     assert story.session.provisional is None
+
+
+def test_a_refused_start_of_what_was_removed_meanwhile_ends_no_attempt_twice() -> None:
+    story = running_session()
+    story(make.event(EventAction.DIE, 5, exit_code=0))
+    story(make.seen(make.exited(0)))
+    story(make.verb(Verb.START, 10))
+    start = story.action
+    story(make.event(EventAction.DESTROY, 11))
+    story(make.outcome(start, 12, kind=OutcomeKind.REFUSED, message="no such program"))
+    assert stands(story) == (Phase.FAILED, Reason.START_FAILED)
