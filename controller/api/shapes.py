@@ -202,6 +202,7 @@ class HealthView(ReadyView):
     stream_open_since: Time | None
     last_sweep_at: Time | None
     open_gaps: int
+    bad_lines: int
     connected_sessions: int
 
 

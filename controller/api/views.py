@@ -129,6 +129,7 @@ def health_view(readiness: Readiness, *, connected_sessions: int) -> HealthView:
         stream_open_since=_time(readiness.stream_open_since),
         last_sweep_at=_time(readiness.last_sweep_at),
         open_gaps=readiness.open_gaps,
+        bad_lines=readiness.bad_lines,
         connected_sessions=connected_sessions,
     )
 

@@ -170,7 +170,18 @@ class PassLines:
     """Change nothing, but let `inject` write into this stream at any time."""
 
 
-LineFault = CutLine | HalveLine | InjectLine | Duplicate | PassLines
+@dataclass(frozen=True)
+class Spoil:
+    """Another line in place of each that fits."""
+
+    which: Callable[[bytes], bool]
+    into: Callable[[bytes], bytes]
+    """Gets the line with its end."""
+    hang_up: bool = False
+    """Break the connection right behind it."""
+
+
+LineFault = CutLine | HalveLine | InjectLine | Duplicate | PassLines | Spoil
 Fault = Refuse | Reset | HalfOpen | Drip | Delay | Hold | Status | Garble | LostReply | ReplaceBody | LineFault
 Rule = Callable[[Request], Fault | None]
 
@@ -222,6 +233,7 @@ class FaultProxy:
         self._listening: anyio.CancelScope | None = None
         self._scopes: set[anyio.CancelScope] = set()
         self._lines: set[_LineWriter] = set()
+        self._flow = _Flow()
 
     async def __aenter__(self) -> Self:
         self._group = anyio.create_task_group()
@@ -249,6 +261,14 @@ class FaultProxy:
         self._listen.unlink(missing_ok=True)
         if self._listening is not None:
             self._listening.cancel()
+
+    def freeze(self) -> None:
+        """From now on nothing gets through in either direction, and nothing breaks: half open, every connection."""
+        self._flow.stop()
+
+    def thaw(self) -> None:
+        """Let everything through again, also what has waited."""
+        self._flow.go_on()
 
     def kill_all(self) -> None:
         """Break every open connection at once."""
@@ -289,6 +309,7 @@ class FaultProxy:
         request = self._request(head)
         self.requests.append(request)
         fault = self.rule(request) if self.rule is not None else None
+        await self._flow.wait()
         match fault:
             case Refuse():
                 return
@@ -310,7 +331,7 @@ class FaultProxy:
                 if edits_body:
                     await self._edited(engine, client, fault)
                 else:
-                    await _passed(engine, client, fault)
+                    await _passed(engine, client, fault, flow=self._flow)
             group.cancel_scope.cancel()
 
     def _request(self, head: bytes) -> Request:
@@ -334,6 +355,24 @@ class FaultProxy:
             whole = await _rest(body)
             await writer.send(fault.edit(whole) if isinstance(fault, ReplaceBody) else _garbled(whole, fault))
         await client.send(b"0\r\n\r\n")
+
+
+class _Flow:
+    """Whether anything gets through just now."""
+
+    def __init__(self) -> None:
+        self._open = anyio.Event()
+        self._open.set()
+
+    def stop(self) -> None:
+        if self._open.is_set():
+            self._open = anyio.Event()
+
+    def go_on(self) -> None:
+        self._open.set()
+
+    async def wait(self) -> None:
+        await self._open.wait()
 
 
 class _LineWriter:
@@ -365,6 +404,11 @@ async def _edit_lines(body: BufferedByteReceiveStream, writer: _LineWriter, faul
                 line = extra + b"\n" + line
             case Duplicate():
                 line = line + line
+            case Spoil(which=which, into=into, hang_up=hang_up) if which(line):
+                await writer.send(into(line))
+                if hang_up:
+                    raise anyio.BrokenResourceError
+                continue
             case _:
                 pass
         await writer.send(line)
@@ -385,11 +429,12 @@ async def _rest(body: BufferedByteReceiveStream) -> bytes:
     return bytes(whole)
 
 
-async def _passed(engine: SocketStream, client: SocketStream, fault: Fault | None) -> None:
+async def _passed(engine: SocketStream, client: SocketStream, fault: Fault | None, *, flow: "_Flow") -> None:
     sent = 0
     with suppress(anyio.EndOfStream):
         while True:
             data = await engine.receive(_CHUNK_BYTES)
+            await flow.wait()
             match fault:
                 case LostReply():
                     continue

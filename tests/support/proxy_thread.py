@@ -23,6 +23,30 @@ class ProxyThread:
         """Let go on what is held."""
         self._portal.call(hold.release)
 
+    def freeze(self) -> None:
+        """Let nothing through, and break nothing."""
+        self._portal.call(self.proxy.freeze)
+
+    def thaw(self) -> None:
+        """Let everything through again."""
+        self._portal.call(self.proxy.thaw)
+
+    def break_all(self) -> None:
+        """Break every open connection."""
+        self._portal.call(self.proxy.kill_all)
+
+    def inject(self, line: bytes) -> int:
+        """Write a line into every open stream under a line fault; gives how many there were."""
+        return self._portal.call(self.proxy.inject, line)
+
+    def stop_listening(self) -> None:
+        """No socket any more."""
+        self._portal.call(self.proxy.stop_listening)
+
+    def listen(self) -> None:
+        """The socket is back."""
+        self._portal.call(self.proxy.listen)
+
     def lead_to(self, engine: PrivateEngine) -> None:
         """From now on another engine is behind this address; open connections break."""
         self.proxy.upstream = engine.socket
@@ -30,9 +54,9 @@ class ProxyThread:
 
 
 @contextmanager
-def proxy_before(engine: PrivateEngine) -> Iterator[ProxyThread]:
-    """A proxy before that engine, on a socket in its folder."""
-    listen = Path(engine.folder) / "p.sock"
+def proxy_before(engine: PrivateEngine, name: str = "p") -> Iterator[ProxyThread]:
+    """A proxy before that engine, on a socket of that name in its folder."""
+    listen = Path(engine.folder) / f"{name}.sock"
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(FaultProxy(listen=listen, upstream=engine.socket)) as proxy,
