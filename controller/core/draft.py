@@ -76,8 +76,15 @@ class Draft:
             since=self.now if moved else self.session.since,
             health=self.session.health if keeps_health else Health.UNKNOWN,
             unhealthy_since=self.session.unhealthy_since if keeps_health else None,
-            connection_due_at=self.session.connection_due_at if keeps_health else None,
+            connection_due_at=self._connection_due(moved=moved) if keeps_health else None,
         )
+
+    def _connection_due(self, *, moved: bool) -> Instant | None:
+        """Whoever comes to run, anew or after a pause, has the whole grace to connect."""
+        spec = self.session.spec
+        if not moved or spec is None or not spec.expect_connection or self.session.connected:
+            return self.session.connection_due_at
+        return after(self.now, self.rules.connect_grace_s)
 
     def tell(
         self,

@@ -6,7 +6,7 @@ from typing import Final
 from controller.core.draft import Draft
 from controller.core.rules import EARLIER_ATTEMPTS
 from controller.model.container import ContainerFacts, EngineRestart
-from controller.model.instant import Instant, after
+from controller.model.instant import Instant
 from controller.model.phase import Desired, Health, Phase
 from controller.model.reason import (
     ACTOR_CONTROLLER,
@@ -67,7 +67,7 @@ def open_attempt(
     )
     draft.enter(Phase.RUNNING, Reason.STARTED, f"attempt {draft.session.attempt_count}")
     health = Health.STARTING if session.container.has_probe else Health.NONE
-    draft.session = replace(draft.session, health=health, connection_due_at=_connection_due(draft))
+    draft.session = replace(draft.session, health=health)
     draft.tell(actor=actor, source=source)
 
 
@@ -102,10 +102,3 @@ def _starter(session: Session, *, restart_count: int) -> str:
     if by_policy and session.reason in _UNSEEN_ENDS:
         return ACTOR_UNKNOWN  # The engine, after its own restart, or somebody.
     return ACTOR_EXTERNAL
-
-
-def _connection_due(draft: Draft) -> Instant | None:
-    spec = draft.session.spec
-    if spec is None or not spec.expect_connection or draft.session.connected:
-        return None
-    return after(draft.now, draft.rules.connect_grace_s)

@@ -18,6 +18,7 @@ from controller.model.session import Origin, Session
 from controller.model.spec import RestartMode
 
 _STOPPED_TO_RESTART: Final = (Reason.NOT_CONNECTED, Reason.UNHEALTHY_RESTART)
+"""Stops of ours that a start has to follow: an engine's own policy starts nothing that was stopped through its API."""
 
 
 def settle(draft: Draft) -> None:
@@ -30,7 +31,7 @@ def settle(draft: Draft) -> None:
         begin(draft, why="restart")
     elif waits or session.reason is Reason.CONTROLLER_SHUTDOWN:
         return
-    elif _is_engines(session):
+    elif _is_engines(session) and session.reason not in _STOPPED_TO_RESTART:
         _leave_to_engine(draft)
     elif session.desired is Desired.RUNNING:
         _apply_policy(draft)

@@ -45,7 +45,8 @@ def on_controller_started(draft: Draft) -> None:
     if session.removed_at is not None or session.open_actions or not session.phase.is_ended:
         return
     was_shut_down = session.reason is Reason.CONTROLLER_SHUTDOWN
-    if was_shut_down and session.policy.mode is not RestartMode.NO and draft.rules.may_restart:
+    wanted = session.desired is Desired.RUNNING
+    if was_shut_down and wanted and session.policy.mode is not RestartMode.NO and draft.rules.may_restart:
         begin(draft, why="the controller started again")
     elif session.look_owed_until is None:
         settle(draft)

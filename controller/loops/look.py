@@ -231,7 +231,7 @@ class Look:
 
 
 def has_ended(snapshot: Snapshot) -> bool:
-    """Whether its process is over. While the engine waits to start it again it has none, and its last words are there."""
+    """Whether its process is over, as it is while the engine waits to start it again: its last words are there."""
     return snapshot.state in (ContainerState.EXITED, ContainerState.DEAD, ContainerState.RESTARTING)
 
 

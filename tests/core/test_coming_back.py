@@ -1,0 +1,60 @@
+"""What comes back by itself, and what does not: after a stop of ours, a pause, a shutdown."""
+
+from dataclasses import replace
+
+from controller.model.action import ActionKind, OutcomeKind
+from controller.model.container import ContainerState, EngineRestart, EventAction
+from controller.model.observation import ControllerStarted, ControllerStopping, DeadlineReached, Verb
+from controller.model.phase import Desired, Health, Phase
+from controller.model.reason import Reason
+from controller.model.spec import RestartMode
+from tests.support import builders as make
+from tests.support.story import Story, running_session
+
+_CREATED = make.snapshot(ContainerState.CREATED, started_s=None)
+
+
+def test_what_was_stopped_for_being_unhealthy_is_started_again_also_where_the_engine_has_a_policy() -> None:
+    # An engine's own policy starts nothing that was stopped through its API.
+    facts = replace(make.facts(agentd_watch="true"), engine_restart=EngineRestart.UNLESS_STOPPED, has_probe=True)
+    facts = replace(facts, labels={**facts.labels, "agentd.unhealthy-restart-s": "10"})
+    story = Story()
+    story(make.admitted(make.running(facts=facts, health=Health.UNHEALTHY)))
+    story(DeadlineReached(observed_at=make.at(10)))
+    story(make.event(EventAction.KILL, 11, signal=15))
+    story(make.event(EventAction.DIE, 12, exit_code=143))
+    story(make.outcome(story.action, 12.1, shot=replace(make.exited(143, finished_s=12), facts=facts)))
+    assert (story.session.phase, story.session.desired) == (Phase.BACKOFF, Desired.RUNNING)
+    due_at = story.session.next_attempt_at
+    assert due_at is not None
+    story(DeadlineReached(observed_at=due_at))
+    assert story.action.kind is ActionKind.START
+
+
+def test_a_pause_does_not_excuse_a_session_from_its_connection() -> None:
+    story = running_session(make.spec(expect_connection=True))
+    story(make.event(EventAction.PAUSE, 3))
+    assert story.session.connection_due_at is None
+    story(make.event(EventAction.UNPAUSE, 500))
+    assert story.session.connection_due_at == make.at(560)
+
+
+def test_a_stop_for_lack_of_a_connection_that_did_not_happen_is_tried_again_after_the_grace() -> None:
+    story = running_session(make.spec(expect_connection=True))
+    story(DeadlineReached(observed_at=make.at(100)))
+    story(make.outcome(story.action, 230, kind=OutcomeKind.DROPPED))
+    assert story.session.phase is Phase.RUNNING
+    assert story.session.connection_due_at == make.at(290)
+
+
+def test_what_somebody_asked_to_stop_does_not_come_back_because_a_shutdown_overtook_it() -> None:
+    story = Story()
+    story(make.requested(make.spec(RestartMode.ALWAYS)))
+    story(make.outcome(story.action, 0.5, shot=_CREATED))
+    story(make.verb(Verb.STOP, 1))
+    story(ControllerStopping(leave_running=False, grace_s=10, observed_at=make.at(2)))
+    story(make.outcome(story.action, 3, shot=make.running()))
+    story(make.outcome(story.action, 4, shot=make.exited(143, finished_s=4)))
+    assert story.session.reason is Reason.CONTROLLER_SHUTDOWN
+    story(ControllerStarted(observed_at=make.at(50)))
+    assert (story.session.phase, story.session.open_actions) == (Phase.STOPPED, ())
