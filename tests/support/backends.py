@@ -56,6 +56,7 @@ def plan_for(
     image: str = BUSYBOX_IMAGE,
     workdir: str | None = None,
     name: str | None = None,
+    controller_host: str = "",
 ) -> ContainerPlan:
     """A plan with small limits, for the busybox image."""
     return ContainerPlan(
@@ -70,4 +71,5 @@ def plan_for(
         workdir=workdir,
         network_policy=network_policy,
         stop_grace_s=1,
+        controller_host=controller_host,
     )
