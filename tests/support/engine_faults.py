@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -56,7 +57,17 @@ def end_ghosts(engine: PrivateEngine) -> int:
             children = Path(f"/proc/{shim}/task/{shim}/children").read_text().split()
             for pid in (*map(int, children), shim):
                 os.kill(pid, signal.SIGKILL)
-    return len(ghosts)
+    return len(ghosts) + _clear_tasks(engine)
+
+
+def _clear_tasks(engine: PrivateEngine) -> int:
+    """Folders that a killed containerd left: a reboot empties them, and until then no start passes (`file exists`)."""
+    folder = engine.folder / "exec/containerd/daemon/io.containerd.runtime.v2.task/moby"
+    over = {each for each, told in inspect_all(engine).items() if not told["State"]["Running"]}
+    left = [each for each in over if (folder / each).is_dir() and _age_s(folder / each) > 2]
+    for each in left:
+        shutil.rmtree(folder / each, ignore_errors=True)
+    return len(left)
 
 
 def _shims_of_the_dead(engine: PrivateEngine) -> set[int]:
@@ -68,3 +79,7 @@ def _shims_of_the_dead(engine: PrivateEngine) -> set[int]:
             if "containerd-shim" in words[0] and over.intersection(words):
                 found.add(int(folder.name))
     return found
+
+
+def _age_s(path: Path) -> float:
+    return (time.time_ns() - path.stat().st_mtime_ns) / 1e9
