@@ -13,7 +13,7 @@ import heapq
 import random
 import zlib
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final, TypeVar
 
 from anyio._backends import _asyncio as anyio_backend
@@ -72,7 +72,13 @@ def _ordered_scope_init(self: Any, *arguments: Any, **options: Any) -> None:
     self._tasks, self._child_scopes = OrderedSet(), OrderedSet()
 
 
-anyio_backend.CancelScope.__init__ = _ordered_scope_init  # type: ignore[method-assign]
+@contextlib.contextmanager
+def _ordered_scopes() -> Iterator[None]:
+    anyio_backend.CancelScope.__init__ = _ordered_scope_init  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        anyio_backend.CancelScope.__init__ = _scope_init  # type: ignore[method-assign]
 
 
 class SimulatedLoop(asyncio.BaseEventLoop):
@@ -254,7 +260,8 @@ def live(loop: SimulatedLoop, main: Callable[[], Coroutine[Any, Any, None]]) -> 
     """Run one life to its end. True when it was killed; whatever `main` raises is raised."""
     asyncio.set_event_loop(loop)
     try:
-        loop.run_until_complete(main())
+        with _ordered_scopes():
+            loop.run_until_complete(main())
     except Crash:
         return True
     else:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Final
 
 import anyio
-import structlog
 
 from controller.errors import ControllerError, LedgerBusy
 from controller.model.instant import Instant
@@ -42,8 +41,6 @@ STILL_S: Final = 600.0
 CHECK_EVERY_S: Final = 5.0
 TRACE_MAX: Final = 4000
 EXIT_SLACK_S: Final = 5.0
-
-structlog.configure(processors=[], wrapper_class=structlog.BoundLogger, logger_factory=structlog.ReturnLoggerFactory())
 
 
 class Violation(AssertionError):

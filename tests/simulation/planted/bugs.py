@@ -50,12 +50,16 @@ def swapped(owner: Any, name: str, new: Any) -> Any:
 
     @contextmanager
     def plant() -> Iterator[None]:
-        old = owner.__dict__[name] if isinstance(owner, type) else getattr(owner, name)
+        own = name in vars(owner)
+        old = vars(owner)[name] if own else None
         setattr(owner, name, new)
         try:
             yield
         finally:
-            setattr(owner, name, old)
+            if own:
+                setattr(owner, name, old)
+            else:
+                delattr(owner, name)
 
     return plant
 

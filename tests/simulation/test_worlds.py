@@ -1,0 +1,99 @@
+"""Worlds as CI plays them: the kept seeds first, then fresh ones for as long as there is time, then single faults.
+
+Each plays in a process of its own, as `make simulate` does. `AGENTD_SIMULATION_SECONDS` says for how long (CI: 150).
+"""
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[2]
+KEPT: Final = Path(__file__).parents[1] / "seeds.txt"
+SECONDS: Final = float(os.environ.get("AGENTD_SIMULATION_SECONDS", "20"))
+PROCESSES: Final = 2
+_ENVIRONMENT: Final = {key: value for key, value in os.environ.items() if key != "PYTHONHASHSEED"}
+
+
+def kept_seeds() -> list[str]:
+    """The first word of each line that is no comment."""
+    lines = (line.split() for line in KEPT.read_text(encoding="utf-8").splitlines())
+    return [words[0] for words in lines if words and not words[0].startswith("#")]
+
+
+def begin(module: str, *arguments: str, hash_seed: str = "random") -> subprocess.Popen[str]:
+    """One command of the simulation, in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", f"tests.simulation.{module}", *arguments],
+        cwd=ROOT,
+        env={**_ENVIRONMENT, "PYTHONHASHSEED": hash_seed},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def end(*processes: subprocess.Popen[str]) -> list[tuple[int, str]]:
+    """Exit code and output of each."""
+    said = [process.communicate()[0] for process in processes]
+    return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
+
+
+@pytest.mark.timeout(900)
+def test_no_kept_seed_fails_again() -> None:
+    seeds = kept_seeds()
+    halves = [seeds[turn::PROCESSES] for turn in range(PROCESSES)]
+    for code, said in end(*(begin("run", "--only", *half) for half in halves if half)):
+        assert code == 0, said
+
+
+@pytest.mark.timeout(900)
+def test_fresh_worlds_hold_every_invariant() -> None:
+    first = random.SystemRandom().randrange(10**9)
+    running = [
+        begin("run", "--seeds", "100000", "--first", str(first + turn * 100_000), "--seconds", str(SECONDS))
+        for turn in range(PROCESSES)
+    ]
+    for code, said in end(*running):
+        print(said[-300:])
+        assert code == 0, said
+
+
+@pytest.mark.timeout(300)
+def test_two_processes_play_the_same_world() -> None:
+    told = end(*(begin("run", "--seeds", "2", "--digests", hash_seed=seed) for seed in ("1", "2")))
+    digests = [[line for line in said.splitlines() if "digest" in line] for _, said in told]
+    assert digests[0] == digests[1]
+    assert len(digests[0]) == 2
+
+
+@pytest.mark.timeout(900)
+def test_a_slice_of_the_single_faults_harms_nothing() -> None:
+    width = 40
+    turn = random.SystemRandom().randrange(width // PROCESSES)
+    running = [
+        begin("complete", "--slice", f"{turn * PROCESSES + place + 1}/{width}", "--seconds", str(SECONDS))
+        for place in range(PROCESSES)
+    ]
+    for code, said in end(*running):
+        print(said[-300:])
+        assert code == 0, said
+
+
+@pytest.mark.timeout(300)
+def test_the_canary_is_found() -> None:
+    """The first planted bug: were it not found, nothing else here would prove anything."""
+    ((code, said),) = end(begin("planted", "--only", "act before commit"))
+    assert code == 0, said
+    assert "found in run" in said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_every_planted_bug_is_found() -> None:
+    ((code, said),) = end(begin("planted"))
+    assert code == 0, said
