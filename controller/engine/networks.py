@@ -18,8 +18,8 @@ OPEN_NETWORK: Final = "agentd"
 ISOLATED_NETWORK: Final = "agentd-isolated"
 
 _ISOLATED_MODE: Final = "com.docker.network.bridge.gateway_mode_ipv4"
-_ISOLATED_MODE_SINCE: Final = (27, 1)
-"""From there on an internal network can do without an address of the host on it."""
+_ISOLATED_MODE_SINCE: Final = (28, 0)
+"""From there on an internal network can do without an address of the host on it. Engine 27 refuses the word."""
 
 
 HOST_NAME: Final = "host.docker.internal"
