@@ -16,13 +16,11 @@ from controller.model.spec import NetworkPolicy
 
 OPEN_NETWORK: Final = "agentd"
 ISOLATED_NETWORK: Final = "agentd-isolated"
+HOST_NAME: Final = "host.docker.internal"
 
 _ISOLATED_MODE: Final = "com.docker.network.bridge.gateway_mode_ipv4"
 _ISOLATED_MODE_SINCE: Final = (28, 0)
 """From there on an internal network can do without an address of the host on it. Engine 27 refuses the word."""
-
-
-HOST_NAME: Final = "host.docker.internal"
 _DEFAULT_BRIDGE: Final = "bridge"
 _HOST_GATEWAY: Final = "host-gateway"
 """The engine's own word for the host's address on the default bridge."""
