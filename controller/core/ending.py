@@ -21,6 +21,8 @@ from controller.model.session import Attempt, Origin, ProvisionalEnd, Session
 
 EXTERNAL_STOPS: Final = (Reason.STOPPED_EXTERNALLY, Reason.KILLED_EXTERNALLY, Reason.REMOVED_EXTERNALLY)
 _NOT_ENDS: Final = (Reason.BACKOFF, Reason.CRASH_LOOPING)
+_ENGINES_GRACE_S: Final = 10.0
+"""An engine's own stop time-out, where neither the container nor the caller names one."""
 _REMOVED_WITH_KILL_S: Final = 2.0
 """`rm -f` is a kill, a die and a destroy in quick succession; a kill and a later `rm` are two deeds."""
 
@@ -70,8 +72,8 @@ def end_attempt(draft: Draft, end: End, *, source: Source | None = None) -> None
     assert attempt.ended_at is None, f"{draft.session.name}: attempt {attempt.number} ended twice"
     # A daemon that stops sends the same events as a person who does: read in a replay that proves nothing about
     # what came before, they are taken for the daemon's.
-    engine_stopped = _is_unproven(draft) and attempt.intent is None and _kill_explains(draft.session, attempt, end)
-    diagnosis = _diagnose(draft.session, attempt, end, engine_stopped=engine_stopped)
+    engine_stopped = _is_unproven(draft) and attempt.intent is None and _kill_explains(draft, attempt, end)
+    diagnosis = _diagnose(draft, attempt, end, engine_stopped=engine_stopped)
     ran_s = seconds_between(attempt.started_at, end.finished_at) if attempt.started_at and end.finished_at else 0.0
     draft.session = replace(
         draft.session,
@@ -105,7 +107,7 @@ def refine_end(draft: Draft, end: End) -> None:
     attempt = draft.attempt
     assert attempt is not None
     was_engine = draft.session.reason is Reason.ENGINE_RESTART or _was_engine_stop(attempt)
-    diagnosis = _diagnose(draft.session, attempt, end, engine_stopped=was_engine)
+    diagnosis = _diagnose(draft, attempt, end, engine_stopped=was_engine)
     better = attempt.exit != diagnosis.exit
     draft.session = replace(
         draft.session,
@@ -128,7 +130,7 @@ def disown_end(draft: Draft) -> None:
     attempt = draft.attempt
     assert attempt is not None
     bare = replace(attempt, died_at=None, kill_at=None, kill_signal=None, first_kill_signal=None, stop_at=None)
-    diagnosis = _diagnose(draft.session, bare, End(looked=True), engine_stopped=False)
+    diagnosis = _diagnose(draft, bare, End(looked=True), engine_stopped=False)
     draft.session = replace(draft.session, attempt=replace(bare, exit=diagnosis.exit, finished_at=None))
     draft.tell(reason=Reason.EXIT_UNKNOWN, message=_message(diagnosis), source=Source.INFERRED)
 
@@ -137,7 +139,7 @@ def complete_earlier(draft: Draft, earlier: Attempt, *, end: End | None = None) 
     """A late observation of an attempt before the present one completes that record, and moves nothing else."""
     if end is not None or earlier.exit is not None:
         told = end or _known_end(earlier)
-        diagnosis = _diagnose(draft.session, earlier, told, engine_stopped=_was_engine_stop(earlier))
+        diagnosis = _diagnose(draft, earlier, told, engine_stopped=_was_engine_stop(earlier))
         earlier = replace(earlier, exit=diagnosis.exit, finished_at=told.finished_at or earlier.finished_at)
     known = tuple(earlier if one.number == earlier.number else one for one in draft.session.earlier)
     if known != draft.session.earlier:
@@ -170,7 +172,7 @@ def became_engine_restart(draft: Draft) -> None:
     """The engine went away right after a stop that nobody here asked for: it was the engine's own."""
     attempt = draft.attempt
     assert attempt is not None
-    diagnosis = _diagnose(draft.session, attempt, _known_end(attempt), engine_stopped=True)
+    diagnosis = _diagnose(draft, attempt, _known_end(attempt), engine_stopped=True)
     draft.session = replace(
         draft.session,
         provisional=None,
@@ -230,8 +232,9 @@ def restarts_by_engine(session: Session, attempt: Attempt, exit_code: int | None
             return False
 
 
-def _diagnose(session: Session, attempt: Attempt, end: End, *, engine_stopped: bool) -> Diagnosis:
-    explains = _kill_explains(session, attempt, end)
+def _diagnose(draft: Draft, attempt: Attempt, end: End, *, engine_stopped: bool) -> Diagnosis:
+    session = draft.session
+    explains = _kill_explains(draft, attempt, end)
     return diagnose(
         EndFacts(
             exit_code=end.exit_code,
@@ -258,7 +261,7 @@ def _diagnose(session: Session, attempt: Attempt, end: End, *, engine_stopped: b
     )
 
 
-def _kill_explains(session: Session, attempt: Attempt, end: End) -> bool:
+def _kill_explains(draft: Draft, attempt: Attempt, end: End) -> bool:
     """A kill explains an end only if its signal can end a process and the end follows within the stop time-out."""
     if attempt.stop_at is not None:
         return True
@@ -266,8 +269,7 @@ def _kill_explains(session: Session, attempt: Attempt, end: End) -> bool:
     ended_at = attempt.died_at or end.finished_at
     if signal is None or killed_at is None or not can_end(signal):
         return False
-    grace_s = session.spec.stop_grace_s if session.spec is not None else None
-    limit_s = max(grace_s or 0.0, 10.0) + KILL_SLACK_S
+    limit_s = max(draft.rules.grace_of(draft.session.spec), _ENGINES_GRACE_S) + KILL_SLACK_S
     # Not before the kill, give or take the engine's own jitter between FinishedAt and its events.
     return ended_at is None or -KILL_SLACK_S <= seconds_between(killed_at, ended_at) <= limit_s
 

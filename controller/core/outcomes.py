@@ -1,7 +1,7 @@
 """What came of an action. Every outcome closes its action and gives one action row; then the state is judged anew."""
 
 from dataclasses import replace
-from typing import assert_never
+from typing import Final, assert_never
 
 from controller.core.draft import Draft
 from controller.core.ending import End, container_gone, end_attempt
@@ -14,7 +14,9 @@ from controller.model.journal import RowKind
 from controller.model.observation import ContainerSeen, LookCause, OutcomeSeen
 from controller.model.phase import Desired, Phase
 from controller.model.reason import ACTOR_ENGINE, Reason
-from controller.model.session import Origin
+from controller.model.session import Origin, Session, StopCause
+
+_ASKED_FOR: Final = (StopCause.REQUEST, StopCause.RESTART, StopCause.REMOVE)
 
 
 def on_outcome(draft: Draft, seen: OutcomeSeen) -> None:
@@ -113,10 +115,18 @@ def _after_stop(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:
         case OutcomeKind.GONE:
             if draft.session.removed_at is None:
                 container_gone(draft)
+        case OutcomeKind.DROPPED if _is_still_asked_for(draft.session):
+            # Decided anew, against the container as it is known now: what somebody asked for is not given up.
+            draft.look(cause=LookCause.ACTION)
         case OutcomeKind.REFUSED | OutcomeKind.SUPERSEDED | OutcomeKind.DROPPED:
             _stop_did_not_happen(draft)
         case _:
             assert_never(outcome.kind)
+
+
+def _is_still_asked_for(session: Session) -> bool:
+    """Whether a stop is somebody's wish. The other causes are judged anew, and may have passed."""
+    return session.stop_wanted is not None and session.stop_wanted.cause in _ASKED_FOR
 
 
 def _stop_did_not_happen(draft: Draft) -> None:

@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Final
 
 from controller.core.draft import Draft
-from controller.core.rules import Rules
 from controller.core.settling import settle
 from controller.model.action import ActionKind
 from controller.model.observation import ContainerSeen, LookCause
@@ -41,7 +40,7 @@ def pursue(draft: Draft) -> None:
 
 def want_stop(draft: Draft, cause: StopCause, *, actor: str, longest_grace_s: float | None = None) -> None:
     """Commit to a stop. It is carried out at once, or as soon as the open action has ended."""
-    grace_s = _grace_s(draft.session, draft.rules)
+    grace_s = draft.rules.grace_of(draft.session.spec)
     if longest_grace_s is not None:
         grace_s = min(grace_s, longest_grace_s)
     intent = Intent(cause=cause, actor=actor, at=draft.now, grace_s=grace_s)
@@ -99,7 +98,7 @@ def _toward_removal(draft: Draft) -> None:
     elif has_process(session):
         cause = StopCause.ORPHAN if session.origin is Origin.ORPHAN else StopCause.REMOVE
         actor = session.stop_wanted.actor if session.stop_wanted is not None else ACTOR_CONTROLLER
-        intent = Intent(cause=cause, actor=actor, at=draft.now, grace_s=_grace_s(session, draft.rules))
+        intent = Intent(cause=cause, actor=actor, at=draft.now, grace_s=draft.rules.grace_of(session.spec))
         draft.session = replace(session, stop_wanted=intent)
         _toward_stop(draft, intent)
     elif session.container is None:
@@ -117,8 +116,3 @@ def _toward_removal(draft: Draft) -> None:
 def _is_in_the_dark(session: Session) -> bool:
     """Whether a start was sent and nobody has seen what came of it: there may be something to stop."""
     return session.phase is Phase.STARTING and session.container is not None
-
-
-def _grace_s(session: Session, rules: Rules) -> float:
-    asked = session.spec.stop_grace_s if session.spec is not None else None
-    return rules.stop_grace_s if asked is None else asked

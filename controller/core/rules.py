@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from controller.model.ids import ControllerId
+from controller.model.spec import SessionSpec
 
 PROVISIONAL_S: Final = 30.0
 """How long an unmatched stop may still turn out to be the engine's own."""
@@ -41,3 +42,8 @@ class Rules:
     orphan_grace_s: float = 300.0
     may_restart: bool = True
     may_manage: bool = True
+
+    def grace_of(self, spec: SessionSpec | None) -> float:
+        """Between the stop signal and the kill, for a session of that spec. Its container is created with it."""
+        asked = spec.stop_grace_s if spec is not None else None
+        return self.stop_grace_s if asked is None else asked

@@ -75,8 +75,11 @@ def on_controller_stopping(draft: Draft, stopping: ControllerStopping) -> None:
     if stopping.leave_running or session.origin not in _OURS or not draft.rules.may_restart:
         return
     if may_have_process(session):
-        draft.session = replace(draft.session, restart_wanted=False)
-        want_stop(draft, StopCause.SHUTDOWN, actor=ACTOR_CONTROLLER, longest_grace_s=stopping.grace_s)
+        draft.session = session = replace(draft.session, restart_wanted=False)
+        # A stop for good that waits already stays whose it is.
+        waits = session.stop_wanted if session.desired is Desired.STOPPED else None
+        cause, actor = (waits.cause, waits.actor) if waits is not None else (StopCause.SHUTDOWN, ACTOR_CONTROLLER)
+        want_stop(draft, cause, actor=actor, longest_grace_s=stopping.grace_s)
 
 
 def on_engine_lost(draft: Draft) -> None:
@@ -101,7 +104,7 @@ def _restart_for(draft: Draft, cause: StopCause) -> None:
 
 def _on_expiry(draft: Draft) -> None:
     session = draft.session
-    if _is_due(expiry_at(session), draft.now):
+    if _is_due(expiry_at(session), draft.now) and draft.rules.may_restart:
         draft.session = replace(draft.session, desired=Desired.STOPPED, restart_wanted=False)
         if may_have_process(session):
             want_stop(draft, StopCause.EXPIRED, actor=ACTOR_CONTROLLER)

@@ -55,7 +55,7 @@ class Creation:
             mounts=spec.mounts,
             workdir=spec.workdir,
             network_policy=spec.network_policy,
-            stop_grace_s=spec.stop_grace_s if spec.stop_grace_s is not None else self._rules.stop_grace_s,
+            stop_grace_s=self._rules.grace_of(spec),
             user=spec.user,
             controller_host=urlsplit(self._url_for(spec)).hostname or "" if spec.expect_connection else "",
         )

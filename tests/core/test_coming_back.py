@@ -55,6 +55,6 @@ def test_what_somebody_asked_to_stop_does_not_come_back_because_a_shutdown_overt
     story(ControllerStopping(leave_running=False, grace_s=10, observed_at=make.at(2)))
     story(make.outcome(story.action, 3, shot=make.running()))
     story(make.outcome(story.action, 4, shot=make.exited(143, finished_s=4)))
-    assert story.session.reason is Reason.CONTROLLER_SHUTDOWN
+    assert story.session.reason is Reason.STOPPED_BY_REQUEST
     story(ControllerStarted(observed_at=make.at(50)))
     assert (story.session.phase, story.session.open_actions) == (Phase.STOPPED, ())

@@ -1,14 +1,17 @@
 """A stop that was asked for happens, whatever is under way when it is asked for."""
 
+from dataclasses import replace
+
 import pytest
 
-from controller.model.action import ActionKind
-from controller.model.container import ContainerState
+from controller.model.action import ActionKind, OutcomeKind
+from controller.model.container import ContainerState, EventAction
 from controller.model.observation import DeadlineReached, Verb
 from controller.model.phase import Desired, Phase
 from controller.model.reason import Reason
+from controller.model.spec import RestartMode
 from tests.support import builders as make
-from tests.support.story import Story
+from tests.support.story import Story, running_session
 
 _CREATED = make.snapshot(ContainerState.CREATED, started_s=None)
 
@@ -32,3 +35,27 @@ def test_a_stop_before_anybody_saw_what_came_of_the_start_stops_what_came_of_it(
     story(make.outcome(story.action, 103, shot=make.exited(143, finished_s=103)))
     assert story.session.phase is Phase.STOPPED
     assert story.session.reason is (Reason.EXPIRED if expired else Reason.STOPPED_BY_REQUEST)
+
+
+def test_a_stop_that_got_no_certain_answer_is_decided_anew_as_long_as_it_is_wanted() -> None:
+    story = running_session()
+    story(make.verb(Verb.STOP, 5))
+    story(make.outcome(story.action, 140, kind=OutcomeKind.DROPPED))
+    assert (story.session.phase, story.action.kind) == (Phase.STOPPING, ActionKind.STOP)
+    story(make.outcome(story.action, 141, shot=make.exited(143, finished_s=141)))
+    assert (story.session.phase, story.session.reason) == (Phase.STOPPED, Reason.STOPPED_BY_REQUEST)
+
+
+def test_a_persons_stop_within_the_time_out_that_the_container_was_created_with_is_told_as_such() -> None:
+    story = running_session(make.spec(RestartMode.ALWAYS), rules=replace(make.RULES, stop_grace_s=60))
+    story(make.event(EventAction.KILL, 10, signal=15))
+    story(make.event(EventAction.DIE, 50, exit_code=0))
+    assert story.session.reason is Reason.STOPPED_EXTERNALLY
+
+
+def test_a_controller_that_only_observes_stops_nothing_whose_time_is_over() -> None:
+    story = running_session(make.spec(ttl_s=100.0))
+    story.rules = replace(make.RULES, may_restart=False, may_manage=False)
+    story(DeadlineReached(observed_at=make.at(101)))
+    assert story.actions == []
+    assert story.session.phase is Phase.RUNNING
