@@ -5,6 +5,7 @@ Pure. `react` calls it for an inspect of an unknown container; a dry run calls i
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from controller.core.ownership import Owner, classify, external_key, external_session_id, may_act_on, name_for
 from controller.core.ownership import wanted_name as wanted_name_of
@@ -14,6 +15,9 @@ from controller.model.ids import ContainerId, SessionId, SessionName
 from controller.model.instant import Instant, seconds_between
 from controller.model.observation import ContainerAdmitted, ContainerSeen
 from controller.model.session import Origin, Session
+
+_NEXT: Final = "+"
+"""Behind the key of a session that lost its name: the next one under that key has a name of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,8 @@ class Directory:
     """Names of sessions that are not removed."""
     live_keys: Collection[str] = ()
     """Keys of external sessions whose own container is alive."""
+    ousted_keys: Collection[str] = ()
+    """Keys of removed sessions whose name another session has by now: they cannot come back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +99,8 @@ def adoption(seen: ContainerSeen, *, actor: str, directory: Directory, rules: Ru
 def _external(seen: ContainerSeen, *, directory: Directory, rules: Rules) -> ContainerAdmitted | SessionId | Spared:
     facts = seen.snapshot.facts
     key = external_key(rules.engine, facts.name, facts.labels)
+    while key in directory.ousted_keys:
+        key += _NEXT
     if key in directory.by_key and key not in directory.live_keys:
         return directory.by_key[key]
     if key in directory.by_key:

@@ -65,11 +65,15 @@ def external_session_id(key: str, rules: Rules) -> SessionId:
 def name_for(
     name: str, labels: Mapping[str, str], *, key: str, taken: Collection[SessionName], rules: Rules
 ) -> SessionName:
-    """The session name that a container asks for; suffixed with six digits of its key's hash when that is taken."""
-    asked = wanted_name(name, labels, rules)
-    if asked not in taken:
-        return asked
-    return SessionName(f"{asked[: _NAME_LENGTH - 7]}-{_digest(key)[:6]}")
+    """The session name that a container asks for; suffixed with six digits of its key's hash when that is taken.
+
+    Labels can ask for the suffixed name of another container too: then the hash is taken again. No two have one name.
+    """
+    asked = found = wanted_name(name, labels, rules)
+    while found in taken:
+        key = _digest(key)
+        found = SessionName(f"{asked[: _NAME_LENGTH - 7]}-{key[:6]}")
+    return found
 
 
 def wanted_name(name: str, labels: Mapping[str, str], rules: Rules) -> SessionName:

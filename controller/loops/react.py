@@ -140,6 +140,7 @@ class React:
             # The observation's own instant, so that a replay of the journal comes to the same decision.
             decision = decide(before, observation, now=observation.observed_at, rules=rules)
             assert decision.session == before or decision.rows, "a session changed without a row"
+            assert decision.session is None or copy.has_its_name(decision.session), "another session has its name"
             return decision
 
         decision = self._guarded(copy, observation, before, deciding)

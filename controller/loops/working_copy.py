@@ -5,7 +5,7 @@ it until the ledger has it.
 """
 
 from collections import ChainMap
-from collections.abc import MutableMapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
 
 from controller.core.admission import Directory
 from controller.interfaces import Answer, CommittedDecision
@@ -50,7 +50,16 @@ class WorkingCopy:
 
     def directory(self) -> Directory:
         """Who is who, as the batch has it so far."""
-        return Directory(known=self.known, by_key=self._by_key, taken=Names(self._roster.by_name, self._names))
+        return Directory(
+            known=self.known,
+            by_key=self._by_key,
+            taken=Names(self._roster.by_name, self._names),
+            ousted_keys=_OustedKeys(self, self._by_key),
+        )
+
+    def has_its_name(self, session: Session) -> bool:
+        """Whether it may be present under its name: two sessions that are not removed never share one."""
+        return session.removed_at is not None or self.named(session.name) in (None, session.id)
 
     def add(self, observation: Observation, decision: Decision) -> None:
         """Take in one decision that holds together."""
@@ -87,6 +96,25 @@ class WorkingCopy:
             self._names[session.name] = session.id
         elif self.named(session.name) == session.id:
             self._names[session.name] = None
+
+
+class _OustedKeys(Collection[str]):
+    """External keys whose session is removed, and whose name another one has; asked for one key at a time."""
+
+    def __init__(self, copy: WorkingCopy, by_key: Mapping[str, SessionId]) -> None:
+        self._copy = copy
+        self._by_key = by_key
+
+    def __contains__(self, key: object) -> bool:
+        owner = self._by_key.get(key) if isinstance(key, str) else None
+        session = self._copy.session(owner) if owner is not None else None
+        return session is not None and self._copy.named(session.name) not in (None, session.id)
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for key in self._by_key if key in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def _still_moves(session: Session) -> bool:

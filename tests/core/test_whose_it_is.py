@@ -64,6 +64,15 @@ def test_a_compose_service_keeps_its_key_and_its_name_across_recreation() -> Non
     assert len(suffixed) == len("shop-web-2-") + 6
 
 
+def test_labels_that_ask_for_a_suffixed_name_too_make_no_two_of_one_name() -> None:
+    labels = {"agentd.session": "web"}
+    taken = [SessionName("web")]
+    for _ in range(3):
+        found = name_for("box", labels, key="k", taken=taken, rules=make.RULES)
+        assert found not in taken
+        taken.append(found)
+
+
 @pytest.mark.parametrize("name", ["../../etc", "\x1b[31mred", "<script>", "-", "", "ä" * 100, "_x\n"])
 def test_a_hostile_name_is_made_to_fit_the_rule(name: str) -> None:
     from controller.core.specs import NAME_RULE
