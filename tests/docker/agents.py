@@ -56,12 +56,6 @@ class Agent:
             head += more
         self.status = int(head.split()[1]) if head else 0
 
-    @classmethod
-    def of(cls, engine: PrivateEngine, session: str) -> "Agent":
-        """With the address and the token that the session's container has."""
-        environment = environment_of(engine, session)
-        return cls(environment["AGENTD_WS_URL"], environment["AGENTD_SESSION_TOKEN"])
-
     def __enter__(self) -> Self:
         return self
 
@@ -93,22 +87,19 @@ class Agent:
         self.socket.close()
 
 
-def connect(engine: PrivateEngine, session: str) -> Agent:
-    """An agent that is let in, once the controller listens."""
+def connect(url: str, token: str) -> Agent:
+    """An agent that is let in, as soon as the controller listens."""
 
     def tried() -> Agent | None:
         try:
-            agent = Agent.of(engine, session)
+            return Agent(url, token)
         except OSError:
             return None
-        if agent.status == 101:
-            return agent
-        agent.close()
-        return None
 
-    found = until(tried, what=f"{session} is let in")
-    assert found is not None
-    return found
+    agent = until(tried, what=f"somebody listens at {url}")
+    assert agent is not None
+    assert agent.status == 101, agent.status
+    return agent
 
 
 def _frame(opcode: int, payload: bytes) -> bytes:
