@@ -25,7 +25,7 @@ def is_settled(verb: Verb, *, before: Session, now: Session) -> bool:
             return _begun(before=before, now=now, anew=before.phase.is_live)
         case Verb.REMOVE:
             return False
-        case Verb.RENEW:
+        case Verb.RENEW | Verb.ADOPT:
             return True
         case _:
             assert_never(verb)

@@ -32,6 +32,8 @@ def on_verb(draft: Draft, asked: VerbRequested) -> Reply:
             return _remove(draft, asked)
         case Verb.RENEW:
             return _renew(draft, asked)
+        case Verb.ADOPT:
+            return _adopt(draft, asked)
         case _:
             assert_never(asked.verb)
 
@@ -64,7 +66,7 @@ def _refusal(draft: Draft, asked: VerbRequested) -> str:
         return "the mode is observe: nothing may be changed"
     if not session.may_act:
         return f"{session.name} is only watched here: its label lets another controller act"
-    if session.origin is Origin.ORPHAN:
+    if session.origin is Origin.ORPHAN and asked.verb is not Verb.ADOPT:
         return f"{session.name} is an orphan that is being removed"
     return ""
 
@@ -160,6 +162,20 @@ def _renew(draft: Draft, asked: VerbRequested) -> Reply:
     spec = replace(session.spec, ttl_s=asked.ttl_s) if session.spec is not None else None
     draft.session = replace(session, spec=spec, expires_at=after(draft.now, asked.ttl_s), expiry_warned=False)
     draft.tell(actor=asked.actor, reason=Reason.RENEWED, message=f"for {asked.ttl_s:g} s")
+    return _OK
+
+
+def _adopt(draft: Draft, asked: VerbRequested) -> Reply:
+    session = draft.session
+    if session.origin is not Origin.ORPHAN:
+        return Reply(accepted=False, message="a session has it already")
+    if session.open_actions:
+        return Reply(accepted=False, message=f"{session.name} is being removed just now")
+    desired = Desired.RUNNING if session.phase.is_live else Desired.STOPPED
+    draft.session = replace(
+        session, origin=Origin.ADOPTED, desired=desired, removal_wanted=False, stop_wanted=None, look_owed_until=None
+    )
+    draft.tell(actor=asked.actor, reason=Reason.ADOPTED, message="it was found as an orphan")
     return _OK
 
 

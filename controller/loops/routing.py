@@ -29,6 +29,8 @@ from controller.model.observation import (
     Observation,
     OutcomeSeen,
     SessionRequested,
+    Verb,
+    VerbRequested,
 )
 from controller.model.session import Origin, Session
 
@@ -132,6 +134,10 @@ class Routing:
         return Route(targets=[(verdict, seen), *((verdict, one) for one in held)])
 
     def _adopt(self, seen: ContainerSeen, copy: WorkingCopy, *, actor: str) -> Route:
+        owner = copy.known.get(seen.snapshot.facts.id)
+        if owner is not None:
+            wish = VerbRequested(verb=Verb.ADOPT, actor=actor, observed_at=seen.observed_at)
+            return Route(targets=[(owner, wish)])
         verdict = adoption(seen, actor=actor, directory=copy.directory(), rules=self._rules)
         if isinstance(verdict, Spared):
             return Route(answer=Answer(accepted=False, message=verdict.reason))

@@ -116,6 +116,8 @@ class Verb(StrEnum):
     RESTART = "restart"
     REMOVE = "remove"
     RENEW = "renew"
+    ADOPT = "adopt"
+    """Keep what was recorded only because it was to be removed."""
 
 
 @dataclass(frozen=True, kw_only=True)

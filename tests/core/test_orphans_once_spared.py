@@ -8,7 +8,7 @@ from controller.core.rules import Rules
 from controller.core.transitions import decide
 from controller.model.action import ActionKind, Outcome, OutcomeKind
 from controller.model.container import ContainerState, ListedContainer
-from controller.model.observation import LookCause, OutcomeSeen
+from controller.model.observation import LookCause, OutcomeSeen, Verb
 from controller.model.phase import Health
 from controller.model.reason import Reason
 from controller.model.session import Origin, Session
@@ -89,3 +89,15 @@ def test_a_watched_container_with_our_prefix_is_listed_as_spared() -> None:
     assert not finding.wants_look
     unclaimed = replace(row, labels={"agentd.watch": "true"})
     assert compare([session], [unclaimed], known=known, engine_now=make.at(900), rules=make.RULES) == ()
+
+
+def test_one_that_is_on_record_can_be_taken_over() -> None:
+    wish = make.verb(Verb.ADOPT, 110)
+    adopted = decide(spared_orphan(), wish, now=make.at(110), rules=REMOVE)
+    assert adopted.reply is not None
+    assert adopted.reply.accepted
+    assert adopted.session is not None
+    assert (adopted.session.origin, adopted.session.removal_wanted) == (Origin.ADOPTED, False)
+    again = decide(adopted.session, wish, now=make.at(111), rules=REMOVE)
+    assert again.reply is not None
+    assert not again.reply.accepted
