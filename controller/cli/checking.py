@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +40,8 @@ class Check:
 def settings(call: Invocation) -> int:
     """Print every setting, its value and where it came from; secrets are masked."""
     found = call.settings()
+    if made := call.made_token():
+        found = replace(found, token=MASK, sources={**found.sources, "AGENTD_TOKEN": made})
     rows = [_setting(found, each.name) for each in fields(found) if each.name != "sources"]
     if call.as_json:
         for name, value, source in rows:

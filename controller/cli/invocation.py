@@ -48,7 +48,9 @@ class Invocation:
         if not given:
             return local_url(self.settings())
         if not _is_address(given):
-            raise CommandFailed(ExitCode.USAGE, f"--url/AGENTD_URL={given!r} is not allowed: use http://HOST:PORT")
+            # Without what stands before an @: it may be a password.
+            shown = given.rpartition("@")[2]
+            raise CommandFailed(ExitCode.USAGE, f"--url/AGENTD_URL={shown!r} is not allowed: use http://HOST:PORT")
         return str(given).rstrip("/")
 
     def token(self) -> str:
@@ -64,6 +66,12 @@ class Invocation:
         host = urlsplit(self.url()).hostname or ""
         local = is_loopback(host) or host == found.bind
         return _stored_token(found.db) if local else ""
+
+    def made_token(self) -> str:
+        """The private file that holds the token in force, when none is set and one is needed; else empty."""
+        found = self.settings()
+        needed = not found.token and not found.binds_loopback
+        return f"{found.db}.token" if needed and _stored_token(found.db) else ""
 
     def actor(self) -> str:
         """Who asks, for the journal."""

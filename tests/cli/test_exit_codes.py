@@ -76,6 +76,11 @@ async def test_a_bad_setting_is_2_and_names_it(bare_ctl: Ctl) -> None:
     )
 
 
+async def test_a_password_in_a_refused_url_is_not_shown(bare_ctl: Ctl) -> None:
+    called = await bare_ctl("ps", "--url", "http://me:hunter2@host:1")
+    assert (called.code, "hunter2" in called.err) == (2, False)
+
+
 @pytest.mark.parametrize("token", ["two words", "line\nline", "umläut"])
 async def test_a_token_that_no_client_could_send_is_2_and_is_not_shown(bare_ctl: Ctl, token: str) -> None:
     called = await bare_ctl("settings", AGENTD_TOKEN=token)

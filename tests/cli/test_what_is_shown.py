@@ -158,6 +158,13 @@ async def test_settings_tell_their_source_and_no_secret(bare_ctl: Ctl, tmp_path:
     assert "hunter2" not in called.out
 
 
+async def test_a_token_that_was_made_at_the_first_start_is_in_force_too(bare_ctl: Ctl, tmp_path: Path) -> None:
+    (tmp_path / "c.db.token").write_text("hunter2\n")
+    called = await bare_ctl("settings", AGENTD_DB=str(tmp_path / "c.db"), AGENTD_BIND="0.0.0.0")
+    [line] = [line for line in called.lines if line.startswith("AGENTD_TOKEN")]
+    assert line.split()[1:] == ["***", str(tmp_path / "c.db.token")]
+
+
 async def test_healthcheck_is_0_only_when_ready(bare_ctl: Ctl, world: World, site: object) -> None:
     port = str(getattr(site, "port"))  # noqa: B009 - the fixture's type is not imported here
     assert (await bare_ctl("healthcheck", AGENTD_PORT=port)).code == 0
