@@ -8,6 +8,7 @@ Prints one line and ends with 1 when anything was lost, invented, harmed, double
 import argparse
 import contextlib
 import json
+import math
 import random
 import sys
 import tempfile
@@ -57,6 +58,7 @@ class Stage:
         self.busy = [f"busy-{number}" for number in range(BUSY_COUNT)]
         self.flapping = [f"flap-{number}" for number in range(FLAPPING_COUNT)]
         self.accepted_count = 0
+        self.controller_kills = self.daemon_kills = 0
         self.ghosts_count = 0
         """Processes that a killed daemon forgot, and that the stage ended in its place."""
 
@@ -168,11 +170,14 @@ def stage(
         yield built
 
 
-def kill_controller(on: Stage, count: int, dice: random.Random) -> list[float]:
+def kill_controller(on: Stage, count: int, dice: random.Random, *, until_s: float = math.inf) -> list[float]:
     """So many lives, some of which end before they were ready. Gives how long each took to be ready."""
     took: list[float] = []
     with on.under_load():
         for number in range(count):
+            if time.monotonic() > until_s:
+                break
+            on.controller_kills += 1
             on.controller.kill()
             began = time.monotonic()
             on.controller.start(wait_ready=False)
@@ -183,11 +188,14 @@ def kill_controller(on: Stage, count: int, dice: random.Random) -> list[float]:
     return took
 
 
-def kill_daemon(on: Stage, count: int) -> list[float]:
+def kill_daemon(on: Stage, count: int, *, until_s: float = math.inf) -> list[float]:
     """So many times. Gives how long the controller took to be ready after the daemon answered again."""
     took: list[float] = []
     with on.under_load():
         for number in range(count):
+            if time.monotonic() > until_s:
+                break
+            on.daemon_kills += 1
             with on.oracle.engine_down():
                 on.engine.kill()
                 # Every second time a daemon with the other habit comes back.
@@ -207,21 +215,24 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--daemon", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--at-most-s", type=float, default=math.inf, help="for each of the two; then fewer kills")
     asked = parser.parse_args(arguments)
     if lacking := missing():
         print(f"no private engine here: {lacking}", file=sys.stderr)
         return 2
     began = time.monotonic()
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="kc") as folder, stage(Path(folder)) as on:
-        lives = kill_controller(on, asked.controller, random.Random(asked.seed))
+        lives = kill_controller(
+            on, asked.controller, random.Random(asked.seed), until_s=time.monotonic() + asked.at_most_s
+        )
         after_controller = on.settle()
-        daemons = kill_daemon(on, asked.daemon)
+        daemons = kill_daemon(on, asked.daemon, until_s=time.monotonic() + asked.at_most_s)
         found = on.settle()
         restarts = {one["name"]: one["restarts"] for one in LedgerFile(on.controller.db).sessions()}
     extra = {name: count for name, count in restarts.items() if name.startswith("flap") and count > MAX_RESTARTS}
     figures = {
-        "controller_kills": asked.controller,
-        "daemon_kills": asked.daemon,
+        "controller_kills": on.controller_kills,
+        "daemon_kills": on.daemon_kills,
         "accepted_requests": on.accepted_count,
         "ghosts_of_the_engine": on.ghosts_count,
         "extra_restarts": len(extra),
@@ -238,7 +249,7 @@ def main(arguments: list[str]) -> int:
         print(fault)
     bad = len(after_controller.faults) + len(found.faults) + len(extra)
     print(
-        f"kill cycles: {asked.controller} of the controller, {asked.daemon} of the daemon: {len(found.lost)} lost, "
+        f"kill cycles: {on.controller_kills} of the controller, {on.daemon_kills} of the daemon: {len(found.lost)} lost, "
         f"{len(found.invented)} invented, {len(found.doubled)} doubled, {len(found.harmed)} harmed, "
         f"{len(found.wrong)} wrong, {len(extra)} extra restarts "
         f"({found.starts_count} starts, {found.ends_count} ends, {found.covered_count} covered by a gap row)"
