@@ -151,14 +151,14 @@ def a_world(
         world.end()
 
 
-def is_spoilt(spoil: Callable[[bytes], bytes]) -> Rule:
+def is_spoilt(victim: str, spoil: Callable[[bytes], bytes]) -> Rule:
     """The rule that spoils the line that tells the victim's death, on the first stream only."""
+
+    def tells_the_death(line: bytes) -> bool:
+        return b'"die"' in line and f'"name":"{victim}"'.encode() in line
+
     fault = Spoil(tells_the_death, spoil, hang_up=spoil is half_and_then_the_end)
     return times(1, fault, when=KINDS["events"])
-
-
-def tells_the_death(line: bytes) -> bool:
-    return b'"die"' in line and b'"name":"victim"' in line
 
 
 def exit_code(session: Json) -> object:
@@ -312,13 +312,15 @@ def half_and_then_the_end(line: bytes) -> bytes:
 def test_a_death_whose_line_cannot_be_read_is_found_by_the_sweep(
     engine: PrivateEngine, tmp_path: Path, spoil: Callable[[bytes], bytes]
 ) -> None:
-    with a_world(engine, tmp_path, prepare=is_spoilt(spoil)) as world:
-        world.run("victim", *ENDS_WITH_ITS_SLEEP)
-        world.controller.wait_for("victim", phase="running")
+    # A name of its own: a replay reaches back into the test before.
+    victim = spoil.__name__
+    with a_world(engine, tmp_path, prepare=is_spoilt(victim, spoil)) as world:
+        world.run(victim, *ENDS_WITH_ITS_SLEEP)
+        world.controller.wait_for(victim, phase="running")
         counted = world.health("bad_lines")
-        world.engine.cli("exec", "victim", "killall", "sleep")
-        victim = world.controller.wait_for("victim", phase="failed", reason="error_exit")
-        assert exit_code(victim) == 3
+        world.engine.cli("exec", victim, "killall", "sleep")
+        ended = world.controller.wait_for(victim, phase="failed", reason="error_exit")
+        assert exit_code(ended) == 3
         until(lambda: world.health("open_gaps") == 0, what="the gap is closed")
         assert world.health("bad_lines") == counted + 1
         opened, closed = [text for text in world.gaps() if text.startswith("bad line")]
