@@ -56,7 +56,7 @@ def compare(
 ) -> tuple[Finding, ...]:
     """Everything that a sweep has to see to, in the order of the lists, the missing ones last."""
     by_container = {session.container_id: session for session in sessions if session.container_id is not None}
-    being_created = {session.name for session in sessions if session.container is None and session.open_actions}
+    being_created = {session.name for session in sessions if session.container is None and _is_ours_to_start(session)}
     findings: list[Finding] = []
     for container in {row.id: row for row in listed}.values():
         owner = classify(container.id, container.labels, known=known, rules=rules)

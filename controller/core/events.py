@@ -135,8 +135,10 @@ def _stopped_after_end(draft: Draft, attempt: Attempt, event: EngineEvent) -> No
     session = draft.session
     if session.phase is Phase.BACKOFF and has_process(session):
         # A stop during the engine's own back-off: no kill, no die, only this.
-        draft.enter(Phase.STOPPED, Reason.STOPPED_EXTERNALLY, "stopped while the engine was about to start it again")
-        draft.tell(actor=attempt.intent.actor if attempt.intent is not None else ACTOR_EXTERNAL)
+        ours = session.stop_wanted
+        reason = Reason.STOPPED_EXTERNALLY if ours is None else Reason.STOPPED_BY_REQUEST
+        draft.enter(Phase.STOPPED, reason, "stopped while the engine was about to start it again")
+        draft.tell(actor=ACTOR_EXTERNAL if ours is None else ours.actor)
         draft.look(tail=True)
     elif session.reason is Reason.KILLED_EXTERNALLY:
         renew_diagnosis(draft)

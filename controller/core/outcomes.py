@@ -71,9 +71,10 @@ def _after_start(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:
         case OutcomeKind.REFUSED:
             _start_refused(draft, outcome)
         case OutcomeKind.GONE:
-            container_gone(draft)
-            if draft.session.removed_at is None and draft.session.desired is Desired.RUNNING:
+            if _is_to_run_anew(draft.session):
                 _make_anew(draft, outcome)
+            elif draft.session.removed_at is None:
+                container_gone(draft)
         case OutcomeKind.DROPPED | OutcomeKind.SUPERSEDED:
             if draft.session.phase is Phase.STARTING and draft.session.stop_wanted is None:
                 retry_later(draft, message="the engine gave no certain answer to the start")
@@ -82,10 +83,16 @@ def _after_start(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:
             assert_never(outcome.kind)
 
 
+def _is_to_run_anew(session: Session) -> bool:
+    """Whether it had ended, was to be started again, and has what it takes to make its container anew."""
+    over = session.attempt is not None and session.attempt.ended_at is not None
+    wanted = session.desired is Desired.RUNNING and session.stop_wanted is None and not session.removal_wanted
+    return over and wanted and session.removed_at is None and session.spec is not None
+
+
 def _make_anew(draft: Draft, outcome: Outcome) -> None:
     draft.session = replace(draft.session, container=None)
-    if not draft.session.open_actions and draft.session.phase is not Phase.BACKOFF:
-        begin(draft, why=f"{outcome.action.reason}: its container was gone", actor=outcome.action.actor)
+    begin(draft, why=f"{outcome.action.reason}: its container was gone", actor=outcome.action.actor)
 
 
 def _start_refused(draft: Draft, outcome: Outcome) -> None:

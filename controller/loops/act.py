@@ -136,7 +136,15 @@ class Act:
             if not self._condition.accepted or self._clock.now() >= action.drop_at:
                 return None
             found = await self._look_first(action) if look_first else None
+            if found is None and (forbidden := self._forbidden(action)):
+                return Outcome(action=action, kind=OutcomeKind.REFUSED, message=forbidden)
             return found or await self._send(action)
+
+    def _forbidden(self, action: Action) -> str:
+        """Why the mode does not let it be sent: it may be of an earlier life, under other settings."""
+        manages = action.kind in (ActionKind.CREATE, ActionKind.REMOVE)
+        allowed = self._rules.may_manage if manages else self._rules.may_restart
+        return "" if allowed else f"the mode forbids to {action.kind}"
 
     async def _look_first(self, action: Action) -> Outcome | None:
         """The outcome, when the target shows that nothing is to be sent. Raises EngineUnavailable."""

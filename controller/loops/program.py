@@ -151,11 +151,10 @@ class Program:
             react=React(around, ledger=ledger, roster=roster, rules=rules, outlets=outlets, cursor=known.meta.cursor),
             publish=publish,
             shutdown=Shutdown(
-                clock=clock,
-                inbox=inbox,
+                around,
                 roster=roster,
                 publish=publish,
-                log=log,
+                wake=wake,
                 leave_running=settings.shutdown_leave_running,
                 timeout_s=settings.shutdown_timeout_s,
                 stops_sessions=settings.may_restart,

@@ -8,12 +8,12 @@ from typing import Final
 
 import anyio
 
-from controller.interfaces import Clock
-from controller.loops.inbox import Envelope, Inbox, Note, Slot
-from controller.loops.log import Log
+from controller.loops.inbox import Envelope, Note, Slot
 from controller.loops.publish import Publish
 from controller.loops.roster import Roster
+from controller.loops.surroundings import Surroundings
 from controller.loops.waiting import sleep_until
+from controller.loops.wake import Wake
 from controller.model.instant import Instant, after
 from controller.model.observation import ControllerStopping
 from controller.model.phase import Phase
@@ -30,21 +30,21 @@ class Shutdown:
 
     def __init__(
         self,
+        around: Surroundings,
         *,
-        clock: Clock,
-        inbox: Inbox,
         roster: Roster,
         publish: Publish,
-        log: Log,
+        wake: Wake,
         leave_running: bool,
         timeout_s: float,
         stops_sessions: bool,
     ) -> None:
-        self._clock = clock
-        self._inbox = inbox
+        self._clock = around.clock
+        self._inbox = around.inbox
         self._roster = roster
         self._publish = publish
-        self._log = log
+        self._wake = wake
+        self._log = around.log
         self._leave_running = leave_running
         self._timeout_s = timeout_s
         self._stops_sessions = stops_sessions
@@ -61,6 +61,8 @@ class Shutdown:
             group.cancel_scope.cancel()
 
     async def _stop(self, *, until: Instant) -> None:
+        # A back-off that ends now would start what nobody is left to stop.
+        self._wake.halt()
         slot = Slot()
         stopping = ControllerStopping(
             leave_running=self._leave_running,

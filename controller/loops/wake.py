@@ -25,12 +25,17 @@ class Wake:
         self._inbox = inbox
         self._roster = roster
         self._told: dict[SessionId, tuple[Instant, Instant]] = {}
+        self._halted = False
         self.bell = Bell()
+
+    def halt(self) -> None:
+        """Wake nobody any more: what is due from now on is the next life's, as the ledger has it."""
+        self._halted = True
 
     async def run(self) -> Never:
         """Wake for ever."""
         while True:
-            next_at = await self._tell_due()
+            next_at = None if self._halted else await self._tell_due()
             await self.bell.wait(clock=self._clock, until=next_at)
 
     async def _tell_due(self) -> Instant | None:

@@ -58,3 +58,26 @@ def test_what_somebody_asked_to_stop_does_not_come_back_because_a_shutdown_overt
     assert story.session.reason is Reason.STOPPED_BY_REQUEST
     story(ControllerStarted(observed_at=make.at(50)))
     assert (story.session.phase, story.session.open_actions) == (Phase.STOPPED, ())
+
+
+def test_an_attempt_that_is_due_gets_a_new_container_where_the_old_one_went_unseen() -> None:
+    story = running_session(make.spec(RestartMode.ON_FAILURE))
+    story(make.event(EventAction.DIE, 2, exit_code=3))
+    story(make.seen(make.exited(3, finished_s=2), seconds=2.1))
+    due_at = story.session.next_attempt_at
+    assert due_at is not None
+    story(DeadlineReached(observed_at=due_at))
+    story(make.outcome(story.action, 30, kind=OutcomeKind.GONE))
+    assert story.session.removed_at is None
+    assert story.action.kind is ActionKind.CREATE
+
+
+def test_a_request_to_stop_what_the_engine_was_about_to_start_again_is_told_as_a_request() -> None:
+    facts = replace(make.facts(agentd_watch="true"), engine_restart=EngineRestart.ALWAYS)
+    story = Story()
+    story(make.admitted(make.running(facts=facts)))
+    story(make.event(EventAction.DIE, 5, exit_code=1))
+    story(make.verb(Verb.STOP, 6))
+    story(make.event(EventAction.STOP, 7))
+    assert (story.session.phase, story.session.reason) == (Phase.STOPPED, Reason.STOPPED_BY_REQUEST)
+    assert story.rows[-1].actor == "user:test"

@@ -7,13 +7,14 @@ import pytest
 from controller.core.admission import Directory, Spared, admit, adoption
 from controller.core.drift import FindingKind, compare, is_mass_absence
 from controller.core.ownership import Owner, classify, external_key, may_act_on, name_for
+from controller.model.action import OutcomeKind
 from controller.model.container import ContainerState, ListedContainer
 from controller.model.ids import ContainerId, SessionId, SessionName
 from controller.model.observation import ContainerAdmitted, LookCause
 from controller.model.phase import Health
 from controller.model.session import Origin, Session
 from tests.support import builders as make
-from tests.support.story import running_session
+from tests.support.story import Story, running_session
 
 OTHER = ContainerId("d" * 64)
 EMPTY = Directory(known={}, by_key={}, taken=())
@@ -122,6 +123,15 @@ def test_an_orphan_is_old_ours_and_unknown() -> None:
     assert _kinds([], [foreign]) == [FindingKind.FOREIGN]
     controller = replace(stranger, labels={"agentd.role": "controller", **OURS})
     assert _kinds([], [controller]) == [FindingKind.CONTROLLER]
+
+
+def test_what_a_create_without_an_answer_may_have_left_is_no_orphan_while_it_is_to_be_asked_for_again() -> None:
+    story = Story()
+    story(make.requested())
+    story(make.outcome(story.action, 130, kind=OutcomeKind.DROPPED))
+    assert story.session.next_attempt_at is not None
+    left = _listed(running_session().session, id=OTHER, labels={**OURS, "agentd.session": "worker"})
+    assert _kinds([story.session], [left], now_s=500) == [FindingKind.SPARED]
 
 
 def test_many_missing_at_once_are_not_believed_at_once() -> None:

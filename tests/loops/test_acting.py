@@ -142,3 +142,20 @@ async def test_the_same_name_with_the_same_spec_is_done_and_with_another_refused
         assert not (await stage.create("job", spec=SessionSpec(image="other"))).accepted
         await _running(stage, "job")
         assert engine.sent == ["create agentd-job", "start agentd-job"]
+
+
+async def test_a_controller_that_only_observes_sends_nothing_that_an_earlier_life_decided(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    async with on_stage(tmp_path, engine) as stage:
+        await stage.create("job")
+        await stage.row(lambda row: row.draft.to_phase is Phase.RUNNING)
+        engine.hanging["stop"] = None
+        await stage.verb("job", Verb.STOP)
+        await stage.until(lambda: "stop" in engine.asked)
+    engine.hanging.clear()
+    sent = list(engine.sent)
+    async with on_stage(tmp_path, engine, settings=plain_settings(mode="observe")) as stage:
+        await stage.row(lambda row: row.draft.action == "stop refused", step_s=0.25)
+        assert engine.sent == sent
+        [container] = engine.containers.values()
+        assert container.state is ContainerState.RUNNING

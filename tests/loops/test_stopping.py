@@ -89,3 +89,19 @@ async def test_a_request_at_the_end_is_refused(tmp_path: Path) -> None:
         stage.shutdown.set()
         await stage.ended.wait()
         assert not (await stage.create("job")).accepted
+
+
+async def test_a_back_off_that_ends_while_others_are_stopped_starts_nothing(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    async with on_stage(tmp_path, engine) as stage:
+        for name in ("crashes", "hangs"):
+            await stage.create(name, spec=ALWAYS)
+            await _running(stage, name)
+        engine.exit(next(one for one, shown in engine.containers.items() if shown.facts.name == "agentd-crashes"), 3)
+        await stage.row(lambda row: row.draft.to_phase is Phase.BACKOFF)
+        engine.hanging["stop"] = None
+        sent = list(engine.sent)
+        stage.shutdown.set()
+        await stage.until(stage.ended.is_set, step_s=0.5)
+        assert [said for said in engine.sent[len(sent) :] if said.startswith("start")] == []
+        assert (await stage.session("crashes")).phase is Phase.BACKOFF
