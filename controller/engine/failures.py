@@ -22,6 +22,9 @@ _NO_CONNECTION: Final = 900
 _UNREADABLE: Final = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What parsing an answer raises when it is cut, garbled, or of another shape."""
 
+_GONE: Final = ("no such container", "no container with")
+"""Docker's words, and Podman's (`no container with name or ID "x" found: no such container`)."""
+
 _RETRY_STATUS: Final = frozenset({408, 425, 429})
 
 _RETRY_START: Final = (
@@ -78,7 +81,8 @@ class Refusal:
     @property
     def says_gone(self) -> bool:
         """Whether this is the engine's own word that the container does not exist."""
-        return self.status == 404 and "no such container" in self.message.lower()
+        # At its beginning: further on it is about another one, whose network or volumes ours was to join.
+        return self.status == 404 and self.message.lower().startswith(_GONE)
 
     @property
     def is_passing(self) -> bool:

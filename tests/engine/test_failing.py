@@ -86,6 +86,14 @@ async def test_no_answer_is_unavailable(folder: Path, call: str, fault: str) -> 
         assert caught.value.request_sent
 
 
+async def test_a_start_that_misses_another_container_does_not_make_ours_gone(folder: Path) -> None:
+    words = "joining network namespace of container: No such container: abc"
+    fault = Status(404, f'{{"message":"{words}"}}'.encode())
+    async with connected(folder, lambda _: fault) as (backend, _):
+        with pytest.raises(EngineRefused, match=words):
+            await backend.start(X)
+
+
 @pytest.mark.parametrize("call", CALLS)
 async def test_without_a_socket_the_request_was_certainly_not_sent(folder: Path, call: str) -> None:
     async with connected(folder, lambda _: None) as (backend, proxy):
