@@ -68,6 +68,8 @@ def _refusal(draft: Draft, asked: VerbRequested) -> str:
         return f"{session.name} is only watched here: its label lets another controller act"
     if session.origin is Origin.ORPHAN and asked.verb is not Verb.ADOPT:
         return f"{session.name} is an orphan that is being removed"
+    if session.removal_wanted and asked.verb in (Verb.START, Verb.RESTART):
+        return f"{session.name} is being removed"
     return ""
 
 

@@ -68,3 +68,13 @@ def test_nothing_is_removed_while_nobody_has_seen_what_came_of_a_start() -> None
     assert story.actions == []
     story(make.seen(make.running(started_s=5), seconds=7))
     assert story.action.kind is ActionKind.STOP
+
+
+@pytest.mark.parametrize("verb", [Verb.START, Verb.RESTART])
+def test_what_is_being_removed_is_not_started_again(verb: Verb) -> None:
+    story = _refused()
+    story(make.verb(Verb.REMOVE, 5))
+    reply = story(make.verb(verb, 6)).reply
+    assert reply is not None
+    assert not reply.accepted
+    assert story.session.phase is Phase.FAILED
