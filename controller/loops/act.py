@@ -18,7 +18,7 @@ from controller.loops.condition import ControllerCondition
 from controller.loops.creation import Creation
 from controller.loops.inbox import Envelope, Inbox
 from controller.loops.roster import Roster
-from controller.loops.target import already, lies_in_the_way
+from controller.loops.target import already, lies_in_the_way, runs_before
 from controller.loops.waiting import Bell, within
 from controller.model.action import Action, ActionKind, Outcome, OutcomeKind
 from controller.model.container import Snapshot
@@ -155,7 +155,7 @@ class Act:
             return None if action.container is None else Outcome(action=action, kind=OutcomeKind.GONE)
         if action.container is None:
             return self._met(action, snapshot)
-        return already(action, snapshot)
+        return already(action, snapshot, earlier=runs_before(self._roster.sessions[action.session_id]))
 
     def _met(self, action: Action, snapshot: Snapshot) -> Outcome:
         """A container has the name that a create asks for: the one that it made, or somebody else's."""

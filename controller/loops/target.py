@@ -1,5 +1,6 @@
 """What the target of an action shows before anything is sent. Pure; used by `act`."""
 
+from collections.abc import Collection
 from typing import Final
 
 from controller.core.rules import Rules
@@ -7,20 +8,33 @@ from controller.core.specs import LABEL_CONTROLLER, LABEL_SESSION, LABEL_SPEC
 from controller.errors import EngineUnavailable
 from controller.model.action import Action, ActionKind, Outcome, OutcomeKind
 from controller.model.container import ContainerState, Snapshot
-from controller.model.instant import seconds_between
+from controller.model.instant import Instant, seconds_between
 from controller.model.session import Session
 
 PROVISIONAL_SLACK_S: Final = 5.0
 _RUNS: Final = (ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING)
 
 
-def already(action: Action, snapshot: Snapshot) -> Outcome | None:
+def already(action: Action, snapshot: Snapshot, *, earlier: Collection[Instant] = ()) -> Outcome | None:
     """How the action has ended before it is sent; None when it is still to be sent.
 
+    `earlier` are the StartedAts of the runs before the one that it was decided on, see `runs_before`.
     Raises EngineUnavailable while the engine is removing the target: the answer will be certain soon.
     """
-    kind = _already(action, snapshot)
+    kind = _already(action, snapshot, earlier)
     return None if kind is None else Outcome(action=action, kind=kind, snapshot=snapshot)
+
+
+def runs_before(session: Session) -> frozenset[Instant]:
+    """StartedAts that its present container is known to have had before.
+
+    An engine that was killed may have forgotten its latest run and show the one before it: nothing has moved then.
+    """
+    return frozenset(
+        one.started_at
+        for one in session.earlier
+        if one.started_at is not None and one.container == session.container_id
+    )
 
 
 def lies_in_the_way(snapshot: Snapshot, *, session: Session, rules: Rules) -> str:
@@ -33,31 +47,31 @@ def lies_in_the_way(snapshot: Snapshot, *, session: Session, rules: Rules) -> st
     return ""
 
 
-def _already(action: Action, snapshot: Snapshot) -> OutcomeKind | None:
+def _already(action: Action, snapshot: Snapshot, earlier: Collection[Instant]) -> OutcomeKind | None:
     runs = snapshot.state in _RUNS
     if snapshot.state is ContainerState.REMOVING:
         raise EngineUnavailable("the engine is removing it")
     match action.kind:
         case ActionKind.START:
-            return OutcomeKind.DONE if runs or _has_moved(action, snapshot) else None
+            return OutcomeKind.DONE if runs or _has_moved(action, snapshot, earlier) else None
         case ActionKind.STOP if not runs:
             return OutcomeKind.DONE
         case ActionKind.STOP:
-            return OutcomeKind.SUPERSEDED if _has_moved(action, snapshot) else None
+            return OutcomeKind.SUPERSEDED if _has_moved(action, snapshot, earlier) else None
         case ActionKind.REMOVE:
-            return OutcomeKind.SUPERSEDED if runs or _has_moved(action, snapshot) else None
+            return OutcomeKind.SUPERSEDED if runs or _has_moved(action, snapshot, earlier) else None
         case ActionKind.CREATE:
             return None
 
 
-def _has_moved(action: Action, snapshot: Snapshot) -> bool:
+def _has_moved(action: Action, snapshot: Snapshot, earlier: Collection[Instant]) -> bool:
     """Whether it was started again since the action was decided.
 
     While an attempt's own StartedAt is provisional, the action holds the time of the `start` event, which is a little
     later than the StartedAt that it stands for. One that is much earlier is another run, after the engine's clock was
     set back.
     """
-    if snapshot.started_at is None:
+    if snapshot.started_at is None or snapshot.started_at in earlier:
         return False
     if action.started_at is None:
         return action.kind is ActionKind.START

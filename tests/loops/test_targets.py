@@ -48,6 +48,14 @@ def test_a_container_that_was_only_created_is_started() -> None:
     assert done.kind is OutcomeKind.DONE
 
 
+@pytest.mark.parametrize(("kind", "state"), [(START, EXITED), (STOP, RUNNING), (REMOVE, EXITED)])
+def test_an_engine_that_forgot_the_latest_run_shows_nothing_that_has_moved(
+    kind: ActionKind, state: ContainerState
+) -> None:
+    before = after(BEGAN, -30)
+    assert already(_action(kind), _snapshot(state, started_at=before), earlier=[before]) is SEND
+
+
 def test_one_that_is_being_removed_gives_no_certain_answer_yet() -> None:
     with pytest.raises(EngineUnavailable):
         already(_action(REMOVE), _snapshot(ContainerState.REMOVING, started_at=BEGAN))
