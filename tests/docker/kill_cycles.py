@@ -249,7 +249,8 @@ def main(arguments: list[str]) -> int:
         print(fault)
     bad = len(after_controller.faults) + len(found.faults) + len(extra)
     print(
-        f"kill cycles: {on.controller_kills} of the controller, {on.daemon_kills} of the daemon: {len(found.lost)} lost, "
+        f"kill cycles: {on.controller_kills} of the controller, {on.daemon_kills} of the daemon: "
+        f"{len(found.lost)} lost, "
         f"{len(found.invented)} invented, {len(found.doubled)} doubled, {len(found.harmed)} harmed, "
         f"{len(found.wrong)} wrong, {len(extra)} extra restarts "
         f"({found.starts_count} starts, {found.ends_count} ends, {found.covered_count} covered by a gap row)"

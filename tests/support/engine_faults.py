@@ -7,9 +7,14 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from tests.support.private_engine import PrivateEngine
 from tests.support.stream_oracle import inspect_all
+
+
+_FRESH_S: Final = 2.0
+"""What is younger may belong to a start that is under way."""
 
 
 @contextlib.contextmanager
@@ -61,24 +66,17 @@ def end_ghosts(engine: PrivateEngine) -> int:
 
 
 def _clear_tasks(engine: PrivateEngine) -> int:
-    """Folders that a killed containerd left: a reboot empties them, and until then no start passes (`file exists`)."""
-    folder = engine.folder / "exec/containerd/daemon/io.containerd.runtime.v2.task/moby"
+    """Folders that a killed containerd left: a reboot empties them, and until then no start passes (`already exists`)."""
+    folders = [
+        engine.folder / "exec/containerd/daemon/io.containerd.runtime.v2.task/moby",
+        engine.folder / "exec/runtime-runc/moby",
+    ]
     over = {each for each, told in inspect_all(engine).items() if not told["State"]["Running"]}
-    left = [each for each in over if (folder / each).is_dir() and _age_s(folder / each) > 2]
-    for each in left:
-        shutil.rmtree(folder / each, ignore_errors=True)
+    places = [folder / each for folder in folders for each in over]
+    left = [place for place in places if place.is_dir() and _age_s(place) > _FRESH_S]
+    for place in left:
+        shutil.rmtree(place, ignore_errors=True)
     return len(left)
-
-
-def _shims_of_the_dead(engine: PrivateEngine) -> set[int]:
-    over = {each for each, told in inspect_all(engine).items() if not told["State"]["Running"]}
-    found: set[int] = set()
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            if "containerd-shim" in words[0] and over.intersection(words):
-                found.add(int(folder.name))
-    return found
 
 
 def _age_s(path: Path) -> float:
