@@ -12,7 +12,6 @@ from typing import Final
 from tests.support.private_engine import PrivateEngine
 from tests.support.stream_oracle import inspect_all
 
-
 _FRESH_S: Final = 2.0
 """What is younger may belong to a start that is under way."""
 
@@ -66,7 +65,7 @@ def end_ghosts(engine: PrivateEngine) -> int:
 
 
 def _clear_tasks(engine: PrivateEngine) -> int:
-    """Folders that a killed containerd left: a reboot empties them, and until then no start passes (`already exists`)."""
+    """Folders that a killed containerd left: until a reboot empties them no start passes (`already exists`)."""
     folders = [
         engine.folder / "exec/containerd/daemon/io.containerd.runtime.v2.task/moby",
         engine.folder / "exec/runtime-runc/moby",
@@ -77,6 +76,17 @@ def _clear_tasks(engine: PrivateEngine) -> int:
     for place in left:
         shutil.rmtree(place, ignore_errors=True)
     return len(left)
+
+
+def _shims_of_the_dead(engine: PrivateEngine) -> set[int]:
+    over = {each for each, told in inspect_all(engine).items() if not told["State"]["Running"]}
+    found: set[int] = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if "containerd-shim" in words[0] and over.intersection(words):
+                found.add(int(folder.name))
+    return found
 
 
 def _age_s(path: Path) -> float:
