@@ -221,6 +221,7 @@ def measure(count: int) -> tuple[dict[str, object], list[str]]:
             after = rss_mib(controller.pid)
             wrong += _counts(controller, storm)
             ready = controller.is_ready()
+            gaps_count = len(LedgerFile(controller.db).rows("gap"))
             storm.shutdown()
     growth = max(highest) - before
     figures: dict[str, object] = {
@@ -233,6 +234,7 @@ def measure(count: int) -> tuple[dict[str, object], list[str]]:
         "rss_growth_mib": round(growth, 1),
         "rss_after_mib": round(after, 1),
         "ready": ready,
+        "gap_rows": gaps_count,
     }
     if growth > RSS_GROWTH_MAX_MIB:
         wrong.append(f"memory grew by {growth:.1f} MiB")
