@@ -114,7 +114,9 @@ def _half_open(world: "World", rng: random.Random) -> str:
     readers = world.daemon.events.readers
     if not readers:
         return ""
-    rng.choice(readers).half_open = True
+    reader = rng.choice(readers)
+    if not reader.half_open:
+        reader.half_open, reader.half_open_since = True, world.timeline.now
     return "now"
 
 

@@ -11,6 +11,7 @@ from collections import Counter as Tally
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from controller.loops import windows
 from controller.model.ids import ContainerId
 from controller.model.phase import Phase
 from controller.model.session import Session
@@ -18,12 +19,15 @@ from controller.store import codec
 from tests.simulation import targets, verdict
 from tests.simulation.exchange import CHANGES, Request
 from tests.simulation.faults import Fault
+from tests.simulation.recall import Recall, can_be_asked, recall
 from tests.simulation.wishes import Wish
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 LOOK_EVERY_S: Final = 5.0
+STREAM_SLACK_S: Final = 60.0
+EXIT_SLACK_S: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Oracle:
         self.rows: list[Row] = []
         self.digest = 0
         self.reasons: Tally[str] = Tally()
+        self.recall = Recall()
         self.settled: tuple[int, int] | None = None
         """Journal rows and requests at the end of the time to settle."""
 
@@ -144,6 +149,8 @@ class Oracle:
         for row in self.query("SELECT seq, kind, session_id, body FROM journal WHERE seq > ? ORDER BY seq", self._seq):
             self._read(*row)
         self._one_container_a_session()
+        self._no_dead_stream()
+        self._leaves_when_told()
         self._settle()
 
     def _read(self, seq: int, kind: str, session_id: str | None, body: str) -> None:
@@ -197,6 +204,20 @@ class Oracle:
             if count > 1:
                 self._world.violated("S16", f"{count} live containers of session {session}")
 
+    def _no_dead_stream(self) -> None:
+        """L4: a stream that is only half open is given up within its window, whatever it looks like."""
+        for reader in self._world.daemon.events.readers:
+            limit_s = windows.WINDOW_S + windows.OVERLAP_S + STREAM_SLACK_S
+            if reader.half_open and self._world.timeline.now - reader.half_open_since > limit_s:
+                self._world.violated("L4", f"a stream has been half open for more than {limit_s:g} s")
+
+    def _leaves_when_told(self) -> None:
+        """L6: after SIGTERM the program ends."""
+        world = self._world
+        limit_s = world.knobs.settings.shutdown_timeout_s + EXIT_SLACK_S
+        if world.alive and world.stop_at is not None and world.timeline.now - world.stop_at > limit_s:
+            world.violated("L6", f"still there {limit_s:g} s after SIGTERM")
+
     def _settle(self) -> None:
         world = self._world
         if world.timeline.now < world.knobs.quiet_at_s + world.settle_s:
@@ -227,3 +248,5 @@ class Oracle:
         """Everything that can be judged only when all is over."""
         self.look()
         verdict.at_the_end(self._world)
+        if can_be_asked(self._world):
+            self.recall = recall(self._world)

@@ -5,6 +5,7 @@ A seed that fails is printed with a short trace and replays exactly, in any proc
 
 import argparse
 import gc
+import json
 import os
 import shutil
 import sys
@@ -68,6 +69,24 @@ def told(world: World, lines: int = TRACE_LINES) -> str:
     return "\n".join([*(f"    {line}" for line in world.trace[-lines:]), *said])
 
 
+def _figures(world: World) -> dict[str, int]:
+    """What one world adds to the figures."""
+    recalled = world.oracle.recall
+    return {
+        "seeds": 1,
+        "requests": len(world.wire.requests),
+        "call faults": sum(world.menu.fired.values()),
+        "disk faults": world.disk.failures,
+        "strikes": sum(world.struck.values()),
+        "wishes": len(world.wishes),
+        "journal rows": len(world.oracle.rows),
+        "transitions told": recalled.told,
+        "transitions covered by a gap": recalled.covered,
+        "transitions lost": recalled.lost,
+        "transitions invented": recalled.invented,
+    }
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.run", description=__doc__)
@@ -77,6 +96,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=[], help="these seeds, one after the other")
     parser.add_argument("--seconds", type=float, default=0.0, help="no more seeds after this long")
     parser.add_argument("--digests", action="store_true", help="print each seed's digest")
+    parser.add_argument("--json", action="store_true", help="print the figures as one JSON line, too")
     parser.add_argument("--stop", type=int, default=10, help="give up after so many failures")
     asked = parser.parse_args()
     if asked.seed is not None:
@@ -89,6 +109,7 @@ def main() -> int:
         world = run_seed(str(number))
         totals.update(lives=world.lives, steps=world.steps, virtual_s=int(world.timeline.now))
         totals.update({f"life {how}": count for how, count in world.ends.items()})
+        totals.update(_figures(world))
         if world.violations:
             failed += 1
             print(told(world), flush=True)
@@ -100,6 +121,8 @@ def main() -> int:
             break
     took = time.monotonic() - began
     print(", ".join(f"{name} {count}" for name, count in sorted(totals.items())))
+    if asked.json:
+        print(json.dumps({**totals, "passed": passed, "failed": failed, "seconds": round(time.monotonic() - began, 1)}))
     print(f"{passed + failed} seeds in {took:.1f} s = {(passed + failed) / took * 60:.0f} a minute")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0

@@ -9,6 +9,7 @@ from typing import Final
 
 from controller.model.container import EngineRestart
 from controller.model.ids import SessionId
+from controller.model.instant import NANOS_PER_S
 from controller.model.observation import Verb
 from controller.model.spec import RestartMode, RestartPolicy, SessionSpec
 from tests.simulation.containers import Probe, Program
@@ -17,6 +18,7 @@ from tests.simulation.wishes import Wish
 from tests.simulation.world import World
 
 Story = Callable[[World], None]
+DETECTED_WITHIN_S: Final = 2.0
 ALWAYS: Final = RestartPolicy(mode=RestartMode.ALWAYS)
 
 
@@ -145,7 +147,7 @@ def daemon_killed(world: World) -> None:
 def stopped_and_started(world: World) -> None:
     create(world, 2.0, "one", spec(Program(), ALWAYS))
     create(world, 2.5, "two", spec(Program(ends_after_term_s=None)))
-    world.timeline.at(10.0, world.stop_controller)
+    world.timeline.at(10.0, lambda: world.tell(f"stop asked: {world.stop_controller()}"))
 
 
 def _came_to(*, starts: int, running: int, reasons: tuple[str, ...] = ()) -> Callable[[World], str]:
@@ -159,9 +161,29 @@ def _came_to(*, starts: int, running: int, reasons: tuple[str, ...] = ()) -> Cal
             return f"{len(ours)} starts instead of {starts}"
         if len(alive) != running:
             return f"{len(alive)} containers run at the end instead of {running}"
-        return f"never told: {', '.join(missing)}" if missing else ""
+        return f"never told: {', '.join(missing)}" if missing else _told_late(world)
 
     return complaint
+
+
+def _told_late(world: World) -> str:
+    """An end that was committed more than two seconds after it came, though a stream was open."""
+    for truth in world.daemon.history:
+        if truth.what != "ended" or truth.by == "daemon" or truth.container not in _recorded(world):
+            continue
+        ((committed_at,),) = world.oracle.query(
+            "SELECT min(committed_at) FROM journal WHERE container_id = ? AND committed_at >= ?"
+            " AND json_extract(body, '$.to_phase') IN ('stopped', 'failed', 'backoff')",
+            truth.container,
+            truth.engine_at - NANOS_PER_S,
+        )
+        if committed_at is None or committed_at - truth.engine_at > DETECTED_WITHIN_S * NANOS_PER_S:
+            return f"the end at {truth.at:.1f} s was told late, or never"
+    return ""
+
+
+def _recorded(world: World) -> set[str]:
+    return {container for (container,) in world.oracle.query("SELECT DISTINCT container_id FROM attempts")}
 
 
 SCENARIOS: Final = (

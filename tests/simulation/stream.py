@@ -34,6 +34,7 @@ class Reader:
         self.items: deque[StreamItem | StreamEnd] = deque()
         self.wake: Callable[[], None] = lambda: None
         self.half_open = False
+        self.half_open_since = 0.0
         self.ended = False
         self.lost = 0
         self.last_arrival = 0.0

@@ -12,6 +12,7 @@ from controller.interfaces import Meta
 from controller.loops.program import rules_of
 from controller.model.container import EngineRestart
 from controller.model.ids import ControllerId
+from controller.model.instant import NANOS_PER_S
 from controller.model.phase import Desired, Phase
 from controller.model.reason import Reason
 from controller.model.session import Origin, Session
@@ -23,6 +24,7 @@ from tests.simulation.daemon import Truth
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+LONGEST_WAIT_S: Final = 376.0
 _PHASES: Final[dict[Status, tuple[Phase, ...]]] = {
     Status.CREATED: (Phase.PENDING, Phase.FAILED, Phase.STOPPED, Phase.BACKOFF),
     Status.RUNNING: (Phase.RUNNING,),
@@ -56,8 +58,7 @@ def _as_it_is(world: "World", session: Session) -> None:
         return
     if session.phase not in _PHASES[container.status]:
         world.violated("L1", f"{session.name} is {session.phase}, its container {container.status}")
-    if session.open_actions:
-        world.violated("L1", f"{session.name} still has open actions: {session.open_actions}")
+    _not_stuck(world, session)
     # What our own shutdown stopped is started again only by a restart policy; what was wanted stays on record.
     left_down = session.reason is Reason.CONTROLLER_SHUTDOWN and session.policy.mode is RestartMode.NO
     wanted = session.desired is Desired.RUNNING and not left_down
@@ -65,6 +66,14 @@ def _as_it_is(world: "World", session: Session) -> None:
         world.violated("L1", f"{session.name} is wanted and down: {session.phase}, {session.reason}")
     if session.desired is Desired.STOPPED and container.alive and _is_ours(session):
         world.violated("L1", f"{session.name} is not wanted and runs")
+
+
+def _not_stuck(world: "World", session: Session) -> None:
+    waits_s = ((session.next_attempt_at or 0) - world.clock.now()) / NANOS_PER_S
+    if session.phase is Phase.BACKOFF and waits_s > LONGEST_WAIT_S:
+        world.violated("L1", f"{session.name} waits another {waits_s:.0f} s for its next attempt")
+    if session.open_actions:
+        world.violated("L1", f"{session.name} still has open actions: {session.open_actions}")
 
 
 def _is_ours(session: Session) -> bool:

@@ -9,6 +9,7 @@ import anyio
 
 from controller.core import (
     admission,
+    diagnosis,
     draft,
     ending,
     events,
@@ -25,7 +26,8 @@ from controller.errors import ContainerGone, EngineUnavailable, LedgerError
 from controller.interfaces import Answer, Batch
 from controller.loops import act, look, react, shutdown, sweep, waiting, watch, windows
 from controller.model.action import Action
-from controller.model.journal import JournalRow, RowKind
+from controller.model.instant import after
+from controller.model.journal import JournalRow
 from controller.model.phase import Phase
 from controller.model.reason import Reason
 from controller.model.session import Session, StopCause
@@ -122,15 +124,6 @@ async def _never_looks_first(self: Any, action: Action) -> Any:
 _look_first = act.Act._look_first
 
 
-async def _retries_nothing(self: Any, action: Action, *, resumed: bool) -> Any:
-    if resumed:
-        return act.Outcome(action=action, kind=act.OutcomeKind.DROPPED, message="resumed")
-    return await _carry_out(self, action, resumed=resumed)
-
-
-_carry_out = act.Act._carry_out
-
-
 # --- decisions ---------------------------------------------------------------------------------------------------
 
 
@@ -210,7 +203,7 @@ _on_line = watch.Watch._on_line
 
 
 def _no_sweep_after_connect(self: Any, continuous: bool) -> None:  # noqa: FBT001  as the method that it stands for
-    wanted, self._sweep.want = self._sweep.want, lambda: None
+    wanted, self._sweep.want = self._sweep.want, lambda *_, **__: None
     try:
         _on_settled(self, continuous)
     finally:
@@ -220,12 +213,10 @@ def _no_sweep_after_connect(self: Any, continuous: bool) -> None:  # noqa: FBT00
 _on_settled = watch.Watch._on_settled
 
 
-async def _late_clear(self: Any, *, clock: Any, until: Any = None) -> None:
-    self._rung = anyio.Event()
-    await _bell_wait(self, clock=clock, until=until)
-
-
-_bell_wait = waiting.Bell.wait
+async def _one_window(self: Any) -> None:
+    async with anyio.create_task_group() as group:
+        await self._open(group, until=after(self._condition.engine_now(), 1e7), planned=False)
+        await anyio.sleep_forever()
 
 
 def _counts_nothing(policy: Any, granted_at: Any, *, start_at: Any) -> int:
@@ -281,16 +272,23 @@ async def _spins(self: Any) -> None:
             await self._scheduled()
 
 
-def _notes_everything(self: Any, reply: Any = None) -> Any:
-    self.tell(kind=RowKind.NOTE)
-    return _done(self, reply)
+async def _never_ends(self: Any, *, asked: anyio.Event, hurried: anyio.Event) -> None:
+    await hurried.wait()
 
 
-_done = draft.Draft.done
+def _nobody_in_the_way(snapshot: Any, *, session: Session, rules: Any) -> str:
+    return ""
 
 
-def _never_over(self: Any, session: Session) -> bool:
-    return True
+def _as_it_was(session: Session, *, now: Any, rules: Any) -> Session:
+    return session
+
+
+def _any_death_is_clean(facts: Any) -> Any:
+    return _diagnose(replace(facts, exit_code=0))
+
+
+_diagnose = diagnosis.diagnose
 
 
 BUGS: Final[tuple[Planted, ...]] = (
@@ -312,9 +310,6 @@ BUGS: Final[tuple[Planted, ...]] = (
         scenario="one shot",
     ),
     Planted(
-        name="resumed actions dropped", plant=swapped(act.Act, "_carry_out", _retries_nothing), scenario="one shot"
-    ),
-    Planted(
         name="sent again without a look", plant=swapped(act.Act, "_look_first", _never_looks_first), scenario="one shot"
     ),
     Planted(name="moved target not noticed", plant=swapped(act, "already", _never_moved)),
@@ -325,8 +320,7 @@ BUGS: Final[tuple[Planted, ...]] = (
         plant=swapped(watch.Watch, "_on_settled", _no_sweep_after_connect),
         scenario="an orphan",
     ),
-    Planted(name="half-open stream never noticed", plant=swapped(windows, "WINDOW_S", 1e7), scenario=""),
-    Planted(name="wake-up lost", plant=swapped(waiting.Bell, "wait", _late_clear), scenario="one shot"),
+    Planted(name="half-open stream never noticed", plant=swapped(windows.Windows, "_renew", _one_window)),
     Planted(name="a sweep that is owed spins", plant=swapped(sweep.Sweep, "run", _spins), scenario="daemon killed"),
     Planted(
         name="stop leaves it wanted",
@@ -334,9 +328,6 @@ BUGS: Final[tuple[Planted, ...]] = (
         scenario="stopped by request",
     ),
     Planted(name="row from the wrong phase", plant=swapped(draft.Draft, "tell", _wrong_from), scenario="one that runs"),
-    Planted(
-        name="rows without a change", plant=swapped(draft.Draft, "done", _notes_everything), scenario="one that runs"
-    ),
     Planted(
         name="removed without evidence", plant=swapped(pursuing, "_toward_removal", _no_evidence), scenario="an orphan"
     ),
@@ -369,7 +360,7 @@ BUGS: Final[tuple[Planted, ...]] = (
     ),
     Planted(
         name="shutdown never over",
-        plant=swapped(shutdown.Shutdown, "_keeps_us", _never_over),
+        plant=swapped(shutdown.Shutdown, "run", _never_ends),
         scenario="stopped and started",
     ),
     Planted(
@@ -379,5 +370,8 @@ BUGS: Final[tuple[Planted, ...]] = (
     Planted(name="attempts mixed up", plant=swapped(looks, "_is_same_run", _always_the_same_run)),
     Planted(name="an old answer revives", plant=swapped(looks, "_apply_state", _answer_revives)),
     Planted(name="an invented code believed", plant=swapped(looks, "end_of", _code_255_is_real)),
+    Planted(name="a squatter adopted", plant=swapped(act, "lies_in_the_way", _nobody_in_the_way)),
+    Planted(name="deadlines not derived anew", plant=swapped(turns, "rederived", _as_it_was)),
+    Planted(name="any end is clean", plant=swapped(ending, "diagnose", _any_death_is_clean), scenario="crashing"),
     Planted(name="a label believed", plant=swapped(events, "_believed", _labels_are_believed)),
 )

@@ -1,0 +1,84 @@
+"""How much of what really happened is on record: the engine's history against the ledger's attempts and gaps.
+
+Counted for containers from the moment they are on record, in worlds where that can be asked: no clock of ours was set,
+nothing was pruned, and the engine dropped no event without a sign (against that only the engine could help).
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from controller.model.instant import NANOS_PER_S
+from tests.simulation.timeline import EPOCH
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+PROVISIONAL_SLACK_S: Final = 5.0
+GAP_SLACK_S: Final = 1.0
+
+
+@dataclass(kw_only=True)
+class Recall:
+    """Starts and ends of runs."""
+
+    told: int = 0
+    """Each has its attempt in the ledger."""
+    covered: int = 0
+    """Not told, but a gap row says that events may be missing there."""
+    lost: int = 0
+    invented: int = 0
+    """Attempts of runs that never were."""
+
+
+def can_be_asked(world: "World") -> bool:
+    """Whether the count means anything in this world."""
+    clocks = world.struck["wall jumps"] + world.struck["engine clock jumps"]
+    return not clocks and world.knobs.settings.retain_days > 1 and not world.menu.drop
+
+
+def recall(world: "World") -> Recall:
+    """Count."""
+    found = Recall()
+    since = {
+        container: (at - EPOCH) / NANOS_PER_S
+        for container, at in world.oracle.query(
+            "SELECT container_id, min(observed_at) FROM journal WHERE container_id IS NOT NULL GROUP BY container_id"
+        )
+    }
+    attempts: dict[str, list[tuple[int, bool]]] = {}
+    for container, started_at, ended_at in world.oracle.query(
+        "SELECT container_id, started_at, ended_at FROM attempts WHERE started_at IS NOT NULL"
+    ):
+        attempts.setdefault(container, []).append((started_at, ended_at is not None))
+    gaps = _gaps(world)
+    began: dict[str, int] = {}
+    real: dict[str, list[int]] = {}
+    for truth in world.daemon.history:
+        if truth.what == "started":
+            began[truth.container] = truth.engine_at
+            real.setdefault(truth.container, []).append(truth.engine_at)
+        if truth.what not in ("started", "ended") or truth.at < since.get(truth.container, float("inf")):
+            continue
+        run = began.get(truth.container, 0)
+        told = [ended for at, ended in attempts.get(truth.container, []) if _same(at, run)]
+        if told and (truth.what == "started" or any(told)):
+            found.told += 1
+        elif any(opened - GAP_SLACK_S <= truth.at <= closed + GAP_SLACK_S for opened, closed in gaps):
+            found.covered += 1
+        else:
+            found.lost += 1
+            world.tell(f"not on record: {truth}")
+    for container, known in attempts.items():
+        found.invented += sum(1 for at, _ in known if not any(_same(at, run) for run in real.get(container, [])))
+    return found
+
+
+def _same(told_at: int, run: int) -> bool:
+    return 0 <= told_at - run <= PROVISIONAL_SLACK_S * NANOS_PER_S
+
+
+def _gaps(world: "World") -> list[tuple[float, float]]:
+    return [
+        ((opened - EPOCH) / NANOS_PER_S, (closed - EPOCH) / NANOS_PER_S if closed is not None else world.timeline.now)
+        for opened, closed in world.oracle.query("SELECT opened_at, closed_at FROM gaps")
+    ]
