@@ -1,122 +1,88 @@
-"""The figures of docs/reliability.md: runs each proof, and writes what it printed into the page.
+"""The figures of `docs/reliability.md`, measured and written there: `python -m tests.figures`.
 
-`python -m tests.figures` takes as long as its parts are asked to; `--quick` is a tenth of each. A part that fails is
-shown as failed, and the command ends with 1: a page never shows a figure that nobody measured.
+Plays worlds, single faults and planted bugs for as long as it is told, and writes the table between the two marks.
 """
 
 import argparse
-import datetime
+import json
 import os
-import platform
-import re
 import subprocess
 import sys
-import time
-from dataclasses import dataclass
+from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
-PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
-BEGIN, END = "<!-- figures: made by `make figures` -->", "<!-- end of figures -->"
-LAST_LINES = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """One proof: how it is run, and what part of its output is the figure."""
-
-    title: str
-    module: str
-    arguments: tuple[str, ...]
-    quick: tuple[str, ...]
-
-
-PARTS = (
-    Part(
-        title="simulated world, fresh seeds",
-        module="tests.simulation.run",
-        arguments=("--seeds", "2000", "--first", "100000"),
-        quick=("--seeds", "60", "--first", "100000"),
-    ),
-    Part(
-        title="single faults of the reference scenarios",
-        module="tests.simulation.complete",
-        arguments=(),
-        quick=("--slice", "1/40"),
-    ),
-    Part(
-        title="power loss of the ledger",
-        module="tests.store.power_loss",
-        arguments=("--images", "25000"),
-        quick=("--images", "2500"),
-    ),
-    Part(
-        title="kill -9 of controller and daemon, real engine",
-        module="tests.docker.kill_cycles",
-        arguments=("--controller", "100", "--daemon", "20"),
-        quick=("--controller", "10", "--daemon", "2"),
-    ),
-    Part(
-        title="diagnosis, real engine",
-        module="tests.docker.diagnosis",
-        arguments=("--runs", "10"),
-        quick=("--runs", "1"),
-    ),
-    Part(title="latency, sweep, memory, real engine", module="tests.docker.measure", arguments=(), quick=()),
-    Part(
-        title="soak, real engine",
-        module="tests.docker.soak",
-        arguments=("--minutes", "10"),
-        quick=("--minutes", "1"),
-    ),
-)
-
-
-def measure(part: Part, *, quick: bool) -> tuple[bool, str]:
-    """Run one part; whether it went well, and its section of the page."""
-    arguments = part.quick if quick else part.arguments
-    began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", part.module, *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONHASHSEED": "0"},
-    )
-    took_s = time.monotonic() - began
-    lines = [line for line in done.stdout.splitlines() if line.strip()]
-    table = [line for line in lines if line.startswith("|")]
-    shown = table or ["```", *lines[-LAST_LINES:], "```"]
-    verdict = "" if done.returncode == 0 else f" **failed** with exit code {done.returncode}"
-    command = " ".join(("python -m", part.module, *arguments))
-    return done.returncode == 0, "\n".join([f"**{part.title}**{verdict} (`{command}`, {took_s:.0f} s)", "", *shown, ""])
-
-
-def write(sections: list[str]) -> None:
-    """Put the sections between the page's two marks."""
-    today = datetime.datetime.now(datetime.UTC).date()
-    where = f"Measured on {today}, {os.cpu_count()} cores, Python {platform.python_version()}."
-    figures = "\n".join([BEGIN, "", where, "", *sections, END])
-    page = PAGE.read_text(encoding="utf-8")
-    replaced = re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: figures, page, flags=re.DOTALL)
-    PAGE.write_text(replaced, encoding="utf-8")
+ROOT: Final = Path(__file__).parents[1]
+PAGE: Final = ROOT / "docs" / "reliability.md"
+BEGIN: Final = "<!-- figures: written by `make figures`, not by hand -->"
+END: Final = "<!-- end of figures -->"
+Figures = dict[str, float]
 
 
 def main() -> int:
-    """Measure all parts, or those whose title contains `--only`."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--quick", action="store_true", help="a tenth of each")
-    parser.add_argument("--only", default="", help="parts whose title contains this; the page is not written")
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.figures", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600.0, help="for how long worlds are played")
+    parser.add_argument("--first", type=int, default=10_000, help="the first seed")
+    parser.add_argument("--slice", default="1/4", help="which of the single faults, as K/N")
     asked = parser.parse_args()
-    sections, well = [], True
-    for part in PARTS:
-        if asked.only in part.title:
-            went_well, section = measure(part, quick=asked.quick)
-            well = well and went_well
-            sections.append(section)
-            print(section, flush=True)
-    if not asked.only:
-        write(sections)
-    return 0 if well else 1
+    worlds = _worlds(asked.seconds, asked.first)
+    faults = _last_line("complete", "--slice", asked.slice, "--stop", "1000000")
+    planted = _last_line("planted")
+    table = _table(worlds, faults=faults, planted=planted, which=asked.slice)
+    page = PAGE.read_text(encoding="utf-8")
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(f"{before}{BEGIN}\n\n{table}\n{END}{after}", encoding="utf-8")
+    print(table)
+    return 1 if worlds["failed"] else 0
+
+
+def _worlds(seconds: float, first: int) -> Figures:
+    """Two processes, one for each core, on seeds of their own."""
+    arguments = ("--seeds", "1000000", "--seconds", str(seconds), "--stop", "1000000", "--json")
+    running = [_begin("run", *arguments, "--first", str(first + turn * 500_000)) for turn in range(os.cpu_count() or 1)]
+    total: Counter[str] = Counter()
+    for process in running:
+        said, _ = process.communicate()
+        lines = [line for line in said.splitlines() if line.startswith("{")]
+        total.update(json.loads(lines[-1]))
+    return dict(total)
+
+
+def _last_line(module: str, *arguments: str) -> str:
+    said, _ = _begin(module, *arguments).communicate()
+    return said.strip().splitlines()[-1]
+
+
+def _begin(module: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", f"tests.simulation.{module}", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+
+
+def _table(worlds: Figures, *, faults: str, planted: str, which: str) -> str:
+    crashes = sum(count for name, count in worlds.items() if name.startswith("life killed"))
+    virtual_days = worlds.get("virtual_s", 0) / 86_400
+    rows = [
+        ("measured", f"{datetime.now(tz=UTC):%Y-%m-%d %H:%M} UTC"),
+        ("seeds played", f"{worlds['seeds']:.0f}, of which {worlds['failed']:.0f} failed"),
+        ("simulated time", f"{virtual_days:.1f} days"),
+        ("lives of the controller", f"{worlds.get('lives', 0):.0f}, of which {crashes:.0f} ended by `kill -9`"),
+        ("faults of calls and events", f"{worlds.get('call faults', 0):.0f}"),
+        ("faults of the disk", f"{worlds.get('disk faults', 0):.0f}"),
+        ("strikes on daemons, containers, streams and clocks", f"{worlds.get('strikes', 0):.0f}"),
+        ("requests that changed the engine, each judged before it left", f"{worlds.get('requests', 0):.0f}"),
+        ("journal rows, each judged", f"{worlds.get('journal rows', 0):.0f}"),
+        ("transitions on record", f"{worlds.get('transitions told', 0):.0f}"),
+        ("transitions that a gap row covers", f"{worlds.get('transitions covered by a gap', 0):.0f}"),
+        ("transitions lost without a sign", f"{worlds.get('transitions lost', 0):.0f}"),
+        ("transitions invented", f"{worlds.get('transitions invented', 0):.0f}"),
+        (f"single faults of the twelve scenarios (slice {which})", faults),
+        ("planted bugs found", planted),
+    ]
+    return "\n".join(["| what | figure |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in rows)]) + "\n"
 
 
 if __name__ == "__main__":
