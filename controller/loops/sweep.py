@@ -34,6 +34,8 @@ LIST_LIMIT_S: Final = 30.0
 LISTS_PER_BRAKE: Final = 3
 BRAKE_PAUSE_S: Final = 15.0
 """Three looks over 30 s before a mass absence is believed."""
+INCOMPLETE_MAX: Final = 3
+"""Sweeps in a row that may end without all their looks before a gap is closed all the same, and says so."""
 JITTER: Final = 0.1
 RETRY_FIRST_S: Final = 1.0
 RETRY_MAX_S: Final = 30.0
@@ -84,6 +86,7 @@ class Sweep:
         self._bell = Bell()
         self._wants_count = 0
         self._reconnected = False
+        self._incomplete_count = 0
         self._failures = 0
         self._next_at: Instant | None = None
         condition.wake_on_acceptance(self._bell)
@@ -212,22 +215,29 @@ class Sweep:
         complete = await self._look_at(known, in_gap=bool(gaps), until=until)
         unknown = [one.container for one in wanted if one.container not in known]
         complete &= await self._look_at(unknown, in_gap=bool(gaps), remove_orphans=remove_orphans, until=until)
-        if gaps and complete:
-            await self._close(gaps, findings, before)
+        self._incomplete_count = 0 if complete else self._incomplete_count + 1
         if not complete:
             self._reconnected = self._reconnected or reconnected
-        if gaps and not complete:
+        if gaps and not complete and self._incomplete_count < INCOMPLETE_MAX:
             raise EngineUnavailable("not all looks after a gap could be had")
+        if gaps:
+            # One container whose inspect hangs must not hold up the rest for ever: it is looked at again by itself.
+            await self._close(gaps, findings, before, complete=complete)
 
     async def _close(
-        self, gaps: Sequence[Gap], findings: Sequence[Finding], before: Mapping[SessionId, Session]
+        self,
+        gaps: Sequence[Gap],
+        findings: Sequence[Finding],
+        before: Mapping[SessionId, Session],
+        *,
+        complete: bool,
     ) -> None:
         # What the looks showed is in the inbox before this, so it is committed by the answer.
         slot = Slot()
         await self._inbox.ask(Note(slot=slot), slot)
         moved = sum(1 for one in before.values() if _has_moved(one, self._roster.sessions.get(one.id)))
         for gap in gaps:
-            self._gaps.close(gap, found=_phrase(findings, moved=moved))
+            self._gaps.close(gap, found=_phrase(findings, moved=moved, complete=complete))
 
     async def _look_at(
         self, containers: Iterable[ContainerId], *, in_gap: bool, until: Instant, remove_orphans: bool = False
@@ -262,9 +272,11 @@ def _has_moved(before: Session, now: Session | None) -> bool:
     return (before.phase, before.attempt_count, before.removed_at) != (now.phase, now.attempt_count, now.removed_at)
 
 
-def _phrase(findings: Sequence[Finding], *, moved: int) -> str:
+def _phrase(findings: Sequence[Finding], *, moved: int, complete: bool) -> str:
     counts = Counter(finding.kind for finding in findings if finding.wants_look)
     parts = [f"{counts[kind]} {kind}" for kind in FindingKind if counts[kind]]
     if moved:
         parts.append(f"{moved} that had moved on unseen")
+    if not complete:
+        parts.append("some that gave no answer yet")
     return ", ".join(parts) or "nothing"

@@ -11,7 +11,7 @@ from controller.loops.condition import ControllerCondition
 from controller.loops.gaps import Gaps
 from controller.loops.inbox import Envelope, Inbox, Note, Slot
 from controller.loops.replay import Replay, SeenEvents
-from controller.model.container import EngineEvent, EventAction
+from controller.model.container import EngineEvent, EventAction, Snapshot
 from controller.model.ids import ContainerId, EngineId
 from controller.model.instant import Instant, after
 from controller.model.journal import RowKind
@@ -285,3 +285,34 @@ def _event(*, at: int) -> EngineEvent:
 
 def _envelope(clock: Clock) -> Envelope:
     return Envelope(observation=EngineLost(observed_at=clock.now()))
+
+
+class OneIsWedged(FakeEngine):
+    """An engine that has lost the use of one container: every inspect of it times out."""
+
+    wedged: ContainerId | None = None
+
+    async def inspect(self, container: ContainerId | str) -> Snapshot:
+        if container == self.wedged:
+            raise EngineUnavailable("inspect: no answer in time")
+        return await super().inspect(container)
+
+
+async def test_one_container_that_cannot_be_asked_keeps_no_gap_open_for_ever(tmp_path: Path) -> None:
+    engine = OneIsWedged(ManualClock())
+    container = engine.add("web", labels=WATCHED)
+    wedged = engine.add("stuck", labels=WATCHED)
+    async with on_stage(tmp_path, engine) as stage:
+        await _running(stage)
+        await _running(stage, "stuck")
+        engine.pause(container)
+        await stage.row(lambda row: row.draft.to_phase is Phase.PAUSED)
+        engine.cut()
+        await stage.until(lambda: engine.open_streams_count == 0)
+        engine.memory.clear()
+        engine.wedged = wedged
+        closed = await stage.row(
+            lambda row: row.draft.kind is RowKind.GAP and "closed after" in row.draft.message, step_s=1.0
+        )
+        assert "no answer yet" in closed.draft.message
+        assert (await stage.session("stuck")).phase is Phase.RUNNING
