@@ -72,7 +72,7 @@ def end_attempt(draft: Draft, end: End, *, source: Source | None = None) -> None
     assert attempt.ended_at is None, f"{draft.session.name}: attempt {attempt.number} ended twice"
     # A daemon that stops sends the same events as a person who does: read in a replay that proves nothing about
     # what came before, they are taken for the daemon's.
-    engine_stopped = _is_unproven(draft) and attempt.intent is None and _kill_explains(draft, attempt, end)
+    engine_stopped = is_unproven(draft) and attempt.intent is None and _kill_explains(draft, attempt, end)
     diagnosis = _diagnose(draft, attempt, end, engine_stopped=engine_stopped)
     ran_s = seconds_between(attempt.started_at, end.finished_at) if attempt.started_at and end.finished_at else 0.0
     draft.session = replace(
@@ -289,7 +289,8 @@ def _was_engine_stop(attempt: Attempt) -> bool:
     return attempt.exit is not None and attempt.exit.verdict.value == "engine_stopped"
 
 
-def _is_unproven(draft: Draft) -> bool:
+def is_unproven(draft: Draft) -> bool:
+    """Whether the event was read in a replay that proves nothing about what came before it."""
     seen = draft.observation
     return isinstance(seen, EventSeen) and seen.replayed and not seen.continuous
 

@@ -14,6 +14,7 @@ from controller.core.ending import (
     complete_earlier,
     container_gone,
     end_attempt,
+    is_unproven,
     learn_of_death,
     renew_diagnosis,
 )
@@ -28,6 +29,7 @@ from controller.model.phase import Phase
 from controller.model.reason import ACTOR_ENGINE, ACTOR_EXTERNAL, Reason
 from controller.model.session import Attempt
 
+_INVENTED: Final = 255
 _KILL_SERIES_S: Final = 60.0
 """Kills this close together are one stop: its signal, and the 9 after the grace."""
 
@@ -172,6 +174,10 @@ def _about_running(draft: Draft, attempt: Attempt, event: EngineEvent) -> None:
 
 def _died(draft: Draft, attempt: Attempt, event: EngineEvent) -> None:
     code = _believed(draft, event, "exitCode", event.exit_code)
+    if code == _INVENTED and is_unproven(draft):
+        # A daemon that comes back says so of what ended while it was away. As good as no event: the look may know.
+        draft.look(tail=True)
+        return
     draft.session = replace(draft.session, attempt=replace(attempt, died_at=event.at))
     if code is None:
         # Whether it ended well is what the phase says: it waits for the look.

@@ -16,6 +16,7 @@ from controller.core.ending import (
     end_attempt,
     end_of,
     refine_end,
+    restarts_by_engine,
 )
 from controller.core.opening import change_container, open_attempt
 from controller.core.pursuing import pursue
@@ -24,7 +25,7 @@ from controller.model.container import ContainerState, LogTail, Snapshot
 from controller.model.instant import Instant
 from controller.model.observation import ContainerAbsent, ContainerSeen, LookCause
 from controller.model.phase import Desired, Health, Phase
-from controller.model.reason import ACTOR_ENGINE, Reason, Source
+from controller.model.reason import ACTOR_ENGINE, ACTOR_EXTERNAL, Reason, Source
 from controller.model.session import Attempt
 
 _LOOK_AGAIN_S: Final = 2.0
@@ -282,11 +283,19 @@ def _back_off_with_engine(draft: Draft, seen: ContainerSeen) -> None:
     session, attempt = draft.session, draft.attempt
     assert attempt is not None
     waits = seen.snapshot.state is ContainerState.RESTARTING
-    if waits and session.phase is not Phase.BACKOFF:
+    if waits and session.phase is not Phase.BACKOFF and _may_be_older(draft, seen):
+        draft.look(delay_s=_LOOK_AGAIN_S, cause=seen.cause)  # Than the stop that an event told.
+    elif waits and session.phase is not Phase.BACKOFF:
         draft.enter(Phase.BACKOFF, session.reason, "the engine's own restart policy will start it")
         draft.tell(actor=ACTOR_ENGINE)
     elif not waits and session.phase is Phase.BACKOFF and session.next_attempt_at is None and not session.open_actions:
         # The engine sets `restarting` together with the end, so that `exited` is its last word.
+        code = attempt.exit.exit_code if attempt.exit is not None else None
+        if restarts_by_engine(session, attempt, code) and not seen.snapshot.error:
+            # Its policy would have gone on: only a stop ends that, and the event of it is still to come or was lost.
+            draft.enter(Phase.STOPPED, Reason.STOPPED_EXTERNALLY, "stopped while the engine was to start it again")
+            draft.tell(actor=ACTOR_EXTERNAL)
+            return
         failed = attempt.exit is None or attempt.exit.exit_code != 0
         phase = Phase.FAILED if failed else Phase.STOPPED
         draft.enter(phase, session.reason, "the engine will not start it again")

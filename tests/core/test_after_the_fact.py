@@ -119,3 +119,31 @@ def test_a_refused_start_of_what_was_removed_meanwhile_ends_no_attempt_twice() -
     story(make.event(EventAction.DESTROY, 11))
     story(make.outcome(start, 12, kind=OutcomeKind.REFUSED, message="no such program"))
     assert stands(story) == (Phase.FAILED, Reason.START_FAILED)
+
+
+def test_a_late_die_with_255_is_not_believed_of_what_ended_while_the_daemon_was_away() -> None:
+    story, facts = watched()
+    story(make.event(EventAction.DIE, 7, exit_code=255, replayed=True, continuous=False))
+    assert stands(story)[0] is Phase.RUNNING
+    assert len(story.last.looks) == 1
+    story(make.seen(replace(make.exited(0), facts=facts), seconds=8))
+    assert stands(story) == (Phase.STOPPED, Reason.EXITED)
+
+
+def test_a_policy_that_did_not_go_on_was_stopped_by_somebody() -> None:
+    story, facts = watched(EngineRestart.ALWAYS)
+    story(make.event(EventAction.DIE, 5, exit_code=3))
+    assert stands(story) == (Phase.BACKOFF, Reason.ERROR_EXIT)
+    story(make.seen(replace(make.exited(3), facts=facts)))
+    story(make.event(EventAction.STOP, 7))
+    assert stands(story) == (Phase.STOPPED, Reason.STOPPED_EXTERNALLY)
+
+
+def test_an_answer_older_than_the_stop_does_not_bring_back_the_engines_back_off() -> None:
+    story, facts = watched(EngineRestart.ALWAYS)
+    story(make.event(EventAction.DIE, 5, exit_code=3))
+    story(make.event(EventAction.STOP, 7))
+    waits = replace(make.exited(3), facts=facts, state=ContainerState.RESTARTING)
+    story(replace(make.seen(waits, seconds=7.2), asked_at=make.at(6.9)))
+    assert stands(story) == (Phase.STOPPED, Reason.STOPPED_EXTERNALLY)
+    assert story.last.looks

@@ -312,11 +312,12 @@ CAUSES: Final = (
         options=("--restart", "always"),
     ),
     Cause(
-        # No kill and no die, only `stop`.
+        # No kill and no die, only `stop`; a look that is faster finds that the policy has not gone on.
         name="stop-in-engine-backoff",
         happens=_stopped_in_backoff,
         seen=replace(STOPPED, exit_code=3, attempt=5),
         lost=replace(EXITED_3, attempt=2),
+        sources={LIVE: ("event", "look")},
         script=LOOPS_ONCE_RELEASED,
         options=("--restart", "always"),
     ),

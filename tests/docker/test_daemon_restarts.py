@@ -67,17 +67,21 @@ BY_ENGINE: Final = replace(RUNS, attempt=2, actor="engine")
 BY_ITS_POLICY: Final = replace(RUNS, attempt=2, actor="unknown")
 """It has a policy, and its end was not seen: the engine started it, or somebody."""
 
+
+def _meanwhile(cell: Cell) -> tuple[Cell, ...]:
+    """It ended while the daemon was away. Mostly a look tells; a slow daemon sends a late die, rightly or with 255."""
+    return _from(cell, "inferred", "look", "replay")
+
+
+GONE: Final = (*_from(LOST, "replay", "inferred"), replace(EXITED_3, removed=True, source="replay"))
+"""Nobody is left to ask: known only where a late die has told."""
+STARTED_AGAIN: Final = (*_from(BY_ITS_POLICY, "look", "inferred"), *_from(BY_ENGINE, "replay"))
+
 ROWS: Final = (
-    Row(
-        name="exit-0",
-        cells=_unless_live(TAKEN, _from(EXITED, "inferred"), killed=_from(EXITED, "inferred")),
-        released=True,
-    ),
+    Row(name="exit-0", cells=_unless_live(TAKEN, _meanwhile(EXITED), killed=_meanwhile(EXITED)), released=True),
     Row(
         name="exit-3",
-        cells=_unless_live(
-            replace(TAKEN, exit_code=3), _from(EXITED_3, "inferred"), killed=_from(EXITED_3, "inferred")
-        ),
+        cells=_unless_live(replace(TAKEN, exit_code=3), _meanwhile(EXITED_3), killed=_meanwhile(EXITED_3)),
         script=waits(3),
         released=True,
     ),
@@ -85,11 +89,7 @@ ROWS: Final = (
     Row(
         # Its end has no event, and no container is left to ask.
         name="rm-at-exit",
-        cells=_unless_live(
-            replace(TAKEN, exit_code=3, removed=True),
-            _from(LOST, "replay", "inferred"),
-            killed=_from(LOST, "replay", "inferred"),
-        ),
+        cells=_unless_live(replace(TAKEN, exit_code=3, removed=True), GONE, killed=GONE),
         script=waits(3),
         options=("--rm",),
         released=True,
@@ -102,12 +102,7 @@ ROWS: Final = (
     ),
     Row(
         name="policy-always-exit-0",
-        cells=_unless_live(
-            BY_ENGINE,
-            _from(BY_ITS_POLICY, "look", "inferred"),
-            killed=_from(BY_ITS_POLICY, "look", "inferred"),
-        )
-        | {STOPPED: _from(BY_ENGINE, "replay")},
+        cells=_unless_live(BY_ENGINE, STARTED_AGAIN, killed=STARTED_AGAIN) | {STOPPED: _from(BY_ENGINE, "replay")},
         options=("--restart", "always"),
         released=True,
     ),
@@ -148,6 +143,8 @@ def comings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comings]:
         # Half a minute has to pass, until a stop is surely not the daemon's own; most of it has.
         plain.controller.wait_for(LONG_BEFORE, timeout_s=35, desired="stopped")
         plain.goes_and_comes(STOPPED)
+        # Its start must not be under way when the daemon is killed: what an engine then holds, it may hold for long.
+        plain.controller.wait_for(f"{STOPPED}-{OURS_ALWAYS}", phase="running", attempt=2)
         plain.comes_and_goes(KILLED)
         yield Comings(
             told=plain.told | live.told,
