@@ -19,6 +19,8 @@ def find(bug: Planted, *, seeds: int = SEEDS_MAX, runs: int = RUNS_MAX) -> tuple
     """Where it shows first, and after how many runs; "" when it hides."""
     with bug.plant():
         for number, (where, violation) in enumerate(_violations(bug, seeds=seeds, runs=runs), start=1):
+            if "TypeError" in violation or "AttributeError" in violation:
+                return "", number  # Not the bug shows there, but that it no longer fits the program.
             if violation:
                 return f"{where}: {violation}", number
     return "", 0

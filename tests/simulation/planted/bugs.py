@@ -24,7 +24,7 @@ from controller.core import (
 )
 from controller.errors import ContainerGone, EngineUnavailable, LedgerError
 from controller.interfaces import Answer, Batch
-from controller.loops import act, look, react, shutdown, sweep, waiting, watch, windows
+from controller.loops import act, look, program, react, shutdown, sweep, waiting, watch, windows
 from controller.model.action import Action
 from controller.model.instant import after
 from controller.model.journal import JournalRow
@@ -187,11 +187,11 @@ def _external_is_ours(container: Any, labels: Any, *, known: Any, rules: Any) ->
     return ownership.Owner.OURS if owner is ownership.Owner.EXTERNAL else owner
 
 
-def _no_grace(snapshot: Any, *, engine_now: Any, rules: Any) -> str:
-    return _spared_as(snapshot, engine_now=engine_now, rules=replace(rules, orphan_grace_s=0.0))
+def _no_grace(settings: Any, meta: Any) -> Any:
+    return replace(_rules_of(settings, meta), orphan_grace_s=0.0)
 
 
-_spared_as = admission.spared_as
+_rules_of = program.rules_of
 
 
 def _dies_unheard(self: Any, line: Any) -> None:
@@ -219,19 +219,19 @@ async def _one_window(self: Any) -> None:
         await anyio.sleep_forever()
 
 
-def _counts_nothing(policy: Any, granted_at: Any, *, start_at: Any) -> int:
+def _counts_nothing(*_: Any, **__: Any) -> int:
     return 0
 
 
-def _at_once(session_id: Any, step: int) -> float:
+def _at_once(*_: Any, **__: Any) -> float:
     return 0.0
 
 
-def _always_the_same_run(attempt: Any, earlier: Any, snapshot: Any) -> bool:
+def _always_the_same_run(*_: Any, **__: Any) -> bool:
     return True
 
 
-def _never_moved(action: Action, snapshot: Any) -> None:
+def _never_moved(*_: Any, **__: Any) -> None:
     return None
 
 
@@ -253,8 +253,8 @@ def _answer_revives(draft_: Any, seen: Any) -> None:
 _apply_state = looks._apply_state
 
 
-def _code_255_is_real(snapshot: Any, *, engine_up_at: Any, died_at: Any) -> Any:
-    return replace(_end_of(snapshot, engine_up_at=engine_up_at, died_at=died_at), may_be_invented=False)
+def _code_255_is_real(*arguments: Any, **named: Any) -> Any:
+    return replace(_end_of(*arguments, **named), may_be_invented=False)
 
 
 _end_of = ending.end_of
@@ -276,11 +276,11 @@ async def _never_ends(self: Any, *, asked: anyio.Event, hurried: anyio.Event) ->
     await hurried.wait()
 
 
-def _nobody_in_the_way(snapshot: Any, *, session: Session, rules: Any) -> str:
+def _nobody_in_the_way(*_: Any, **__: Any) -> str:
     return ""
 
 
-def _as_it_was(session: Session, *, now: Any, rules: Any) -> Session:
+def _as_it_was(session: Session, **_: Any) -> Session:
     return session
 
 
@@ -331,7 +331,7 @@ BUGS: Final[tuple[Planted, ...]] = (
     Planted(
         name="removed without evidence", plant=swapped(pursuing, "_toward_removal", _no_evidence), scenario="an orphan"
     ),
-    Planted(name="orphan grace ignored", plant=swapped(admission, "spared_as", _no_grace), scenario="an orphan"),
+    Planted(name="orphan grace ignored", plant=swapped(program, "rules_of", _no_grace), scenario="an orphan"),
     Planted(
         name="another controller's taken for ours",
         plant=swapped(admission, "classify", _everything_is_ours),
