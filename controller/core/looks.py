@@ -29,6 +29,7 @@ from controller.model.reason import ACTOR_ENGINE, ACTOR_EXTERNAL, Reason, Source
 from controller.model.session import Attempt
 
 _LOOK_AGAIN_S: Final = 2.0
+_INVENTED_CODE: Final = 255
 _OVER: Final = (ContainerState.EXITED, ContainerState.DEAD)
 _ADRIFT: Final = (Phase.STARTING, Phase.PENDING)
 
@@ -191,7 +192,7 @@ def _an_earlier_run(draft: Draft, seen: ContainerSeen) -> None:
         # Asked for after the present run was known, and another one: the engine's clock was set back in between.
         _a_run_nobody_knew(draft, seen)
     elif match is not None and snapshot.state in _OVER and not _tells_of_a_later_start(match, snapshot):
-        complete_earlier(draft, match, end=end_of(snapshot, engine_up_at=seen.engine_up_at, died_at=match.died_at))
+        complete_earlier(draft, match, end=_end_shown(match, seen))
 
 
 def _apply_state(draft: Draft, seen: ContainerSeen) -> None:
@@ -254,8 +255,17 @@ def note_health(draft: Draft, health: Health, *, source: Source | None = None) -
         draft.tell(actor=ACTOR_ENGINE, reason=Reason.UNHEALTHY, message=_probe_text(draft), source=source)
 
 
-def _is_over(draft: Draft, attempt: Attempt, seen: ContainerSeen) -> None:
+def _end_shown(attempt: Attempt, seen: ContainerSeen) -> End:
+    """The end that an inspect shows. The 255 of an engine that was killed never replaces the code of a `die` event."""
     end = end_of(seen.snapshot, engine_up_at=seen.engine_up_at, died_at=attempt.died_at)
+    known = attempt.exit.exit_code if attempt.exit is not None else None
+    if end.exit_code != _INVENTED_CODE or attempt.died_at is None or known is None:
+        return end
+    return replace(end, exit_code=known, finished_at=attempt.finished_at)
+
+
+def _is_over(draft: Draft, attempt: Attempt, seen: ContainerSeen) -> None:
+    end = _end_shown(attempt, seen)
     _keep(draft, seen)
     if attempt.ended_at is None:
         end_attempt(draft, end, source=_hindsight(seen))

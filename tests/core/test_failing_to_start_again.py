@@ -42,3 +42,13 @@ def test_a_start_that_was_refused_opens_no_attempt_for_the_run_before_it() -> No
     story(make.seen(_spoilt(), seconds=30, cause=LookCause.SWEEP))
     assert story.session.attempt_count == count
     assert (story.session.phase, story.session.reason) == (Phase.FAILED, Reason.START_FAILED)
+
+
+def test_a_255_that_a_restarted_engine_invents_does_not_replace_the_code_of_the_die_event() -> None:
+    story = running_session()
+    story(make.event(EventAction.DIE, 10, exit_code=3))
+    told = story.attempt.exit
+    story(make.seen(make.exited(255, finished_s=15.0), seconds=16, cause=LookCause.SWEEP))
+    assert story.attempt.exit is not None
+    assert told is not None
+    assert story.attempt.exit.exit_code == told.exit_code == 3
