@@ -29,8 +29,6 @@ class Directory:
     """External sessions by key, removed ones too: a container recreated later is a new attempt of it."""
     taken: Collection[SessionName]
     """Names of sessions that are not removed."""
-    live_keys: Collection[str] = ()
-    """Keys of external sessions whose own container is alive."""
     ousted_keys: Collection[str] = ()
     """Keys of removed sessions whose name another session has by now: they cannot come back."""
 
@@ -101,14 +99,8 @@ def _external(seen: ContainerSeen, *, directory: Directory, rules: Rules) -> Con
     key = external_key(rules.engine, facts.name, facts.labels)
     while key in directory.ousted_keys:
         key += _NEXT
-    if key in directory.by_key and key not in directory.live_keys:
-        return directory.by_key[key]
     if key in directory.by_key:
-        # Two containers under one key: the newcomer is nobody's attempt while the other lives. One that only
-        # waits to be started (compose makes the successor first) is looked at again when it starts.
-        if seen.snapshot.state not in (ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING):
-            return Spared(reason="another container of the same session is alive")
-        key = f"{key}:{facts.id}"
+        return directory.by_key[key]
     return _admitted(seen, origin=Origin.EXTERNAL, key=key, actor="controller", directory=directory, rules=rules)
 
 

@@ -14,7 +14,7 @@ from controller.core.settling import settle
 from controller.core.signals import can_end
 from controller.model.container import ContainerState, EngineRestart, Snapshot
 from controller.model.instant import Instant, after, seconds_between
-from controller.model.observation import EventSeen
+from controller.model.observation import ContainerSeen, EventSeen
 from controller.model.phase import Desired, Phase
 from controller.model.reason import ACTOR_CONTROLLER, ACTOR_ENGINE, ACTOR_EXTERNAL, ACTOR_UNKNOWN, Reason, Source
 from controller.model.session import Attempt, Origin, ProvisionalEnd, Session
@@ -72,7 +72,8 @@ def end_attempt(draft: Draft, end: End, *, source: Source | None = None) -> None
     assert attempt.ended_at is None, f"{draft.session.name}: attempt {attempt.number} ended twice"
     # A daemon that stops sends the same events as a person who does: read in a replay that proves nothing about
     # what came before, they are taken for the daemon's.
-    engine_stopped = is_unproven(draft) and attempt.intent is None and _kill_explains(draft, attempt, end)
+    unproven = is_unproven(draft) or _ended_in_a_gap(draft, attempt)
+    engine_stopped = unproven and attempt.intent is None and _kill_explains(draft, attempt, end)
     diagnosis = _diagnose(draft, attempt, end, engine_stopped=engine_stopped)
     ran_s = seconds_between(attempt.started_at, end.finished_at) if attempt.started_at and end.finished_at else 0.0
     draft.session = replace(
@@ -156,6 +157,26 @@ def renew_diagnosis(draft: Draft) -> None:
     assert attempt is not None
     if attempt.exit is not None and attempt.exit.exit_code is not None:
         refine_end(draft, _known_end(attempt))
+
+
+def learn_of_stop(draft: Draft) -> None:
+    """A `stop` came after the `die` that it explains, where no kill did: somebody stopped it, with a long time-out."""
+    attempt, session = draft.attempt, draft.session
+    assert attempt is not None
+    diagnosis = _diagnose(draft, attempt, _known_end(attempt), engine_stopped=_was_engine_stop(attempt))
+    if session.reason in EXTERNAL_STOPS or diagnosis.reason not in EXTERNAL_STOPS or session.open_actions:
+        renew_diagnosis(draft)
+        return
+    granted = tuple(one for one in session.granted_at if one != session.next_attempt_at)
+    draft.session = replace(
+        session,
+        attempt=replace(attempt, exit=diagnosis.exit),
+        next_attempt_at=None,
+        granted_at=granted,
+        provisional=ProvisionalEnd(until=after(draft.now, PROVISIONAL_S)),
+    )
+    draft.enter(Phase.STOPPED, diagnosis.reason, _message(diagnosis))
+    draft.tell(actor=ACTOR_EXTERNAL)
 
 
 def learn_of_death(draft: Draft, code: int | None, *, at: Instant) -> None:
@@ -293,6 +314,12 @@ def is_unproven(draft: Draft) -> bool:
     """Whether the event was read in a replay that proves nothing about what came before it."""
     seen = draft.observation
     return isinstance(seen, EventSeen) and seen.replayed and not seen.continuous
+
+
+def _ended_in_a_gap(draft: Draft, attempt: Attempt) -> bool:
+    """A kill was seen, then the stream broke, and nobody saw the end: as likely as not the engine was going down."""
+    seen = draft.observation
+    return isinstance(seen, ContainerSeen) and seen.in_gap and attempt.died_at is None
 
 
 def _phase_after(session: Session, attempt: Attempt, end: End, diagnosis: Diagnosis) -> Phase:

@@ -16,6 +16,7 @@ from controller.core.ending import (
     end_attempt,
     is_unproven,
     learn_of_death,
+    learn_of_stop,
     renew_diagnosis,
 )
 from controller.core.looks import note_health
@@ -142,8 +143,8 @@ def _stopped_after_end(draft: Draft, attempt: Attempt, event: EngineEvent) -> No
         draft.enter(Phase.STOPPED, reason, "stopped while the engine was about to start it again")
         draft.tell(actor=ACTOR_EXTERNAL if ours is None else ours.actor)
         draft.look(tail=True)
-    elif session.reason is Reason.KILLED_EXTERNALLY:
-        renew_diagnosis(draft)
+    elif session.phase.is_ended and attempt.intent is None:
+        learn_of_stop(draft)
 
 
 def _about_running(draft: Draft, attempt: Attempt, event: EngineEvent) -> None:

@@ -1,8 +1,10 @@
 """How attempts end: by themselves, by us, by somebody else, by the engine."""
 
+from dataclasses import replace
+
 import pytest
 
-from controller.model.container import EventAction
+from controller.model.container import EventAction, LogTail
 from controller.model.exit import Verdict
 from controller.model.observation import DeadlineReached, EngineLost, LookCause, Verb
 from controller.model.phase import Desired, Phase
@@ -157,14 +159,12 @@ def test_oom_of_the_main_process_and_of_a_child_are_told_apart() -> None:
 
 
 def test_the_evidence_of_an_orphan_is_kept_before_it_is_removed() -> None:
-    from controller.model.container import LogTail
 
     story = Story()
     story(make.admitted(make.exited(3), origin=Origin.ORPHAN))
     assert story.actions == []
     assert [wish.tail for wish in story.last.looks] == [True, True] or story.last.looks[0].tail
     tail = LogTail(lines=("last words",), truncated=False)
-    from dataclasses import replace
 
     story(replace(make.seen(make.exited(3)), tail=tail))
     assert [one.tail.lines for one in story.last.evidence] == [("last words",)]
@@ -172,3 +172,24 @@ def test_the_evidence_of_an_orphan_is_kept_before_it_is_removed() -> None:
     story(make.outcome(story.action, 8))
     assert story.session.removed_at == make.at(8)
     assert story.session.reason is Reason.ORPHAN_REMOVED
+
+
+def test_a_stop_with_a_long_time_out_is_known_by_its_stop_event_even_after_the_die() -> None:
+    story = Story()
+    story(make.admitted(make.running(facts=replace(make.facts(), labels={"agentd.restart": "always"}))))
+    story(make.event(EventAction.KILL, 4, signal=15))
+    story(make.event(EventAction.DIE, 60, exit_code=3))
+    story(make.event(EventAction.STOP, 60.01))
+    assert (story.session.phase, story.session.reason) == (Phase.STOPPED, Reason.STOPPED_EXTERNALLY)
+    story(make.seen(make.exited(3, finished_s=60), seconds=60.1))
+    assert (story.session.next_attempt_at, story.session.reason) == (None, Reason.STOPPED_EXTERNALLY)
+    story(DeadlineReached(observed_at=make.at(91)))
+    assert story.session.desired is Desired.STOPPED
+
+
+def test_a_kill_before_a_gap_and_an_end_within_it_are_the_engines() -> None:
+    story = running_session(make.spec(RestartMode.ALWAYS))
+    story(make.event(EventAction.KILL, 4, signal=15))
+    story(replace(make.seen(make.exited(143, finished_s=5), cause=LookCause.SWEEP), in_gap=True))
+    assert (Phase.RUNNING, Phase.STOPPED, Reason.ENGINE_RESTART) in story.told()
+    assert story.session.phase is Phase.BACKOFF

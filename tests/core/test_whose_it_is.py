@@ -165,19 +165,12 @@ def test_the_policy_says_what_becomes_of_an_orphan(policy: str, origin: Origin |
     assert found is origin
 
 
-def test_a_successor_waits_until_its_predecessor_is_gone() -> None:
+def test_a_recreated_container_is_an_attempt_of_the_session_with_its_key() -> None:
     labels = {"agentd.watch": "true", "com.docker.compose.project": "p", "com.docker.compose.service": "s"}
     key = external_key("docker", "p-s-1", labels)
-    facts = replace(make.facts(), id=OTHER, labels=labels)
-    alive = Directory(known={}, by_key={key: SessionId("s1")}, taken=(SessionName("p-s-1"),), live_keys=(key,))
-    created = make.seen(make.snapshot(ContainerState.CREATED, started_s=None, of=facts), seconds=5)
-    assert isinstance(admit(created, directory=alive, engine_now=make.at(5), rules=make.RULES), Spared)
-    running = make.seen(make.snapshot(of=facts), seconds=6)
-    twin = admit(running, directory=alive, engine_now=make.at(6), rules=make.RULES)
-    assert isinstance(twin, ContainerAdmitted)
-    assert twin.name.startswith("p-s-1-")
-    gone = replace(alive, live_keys=())
-    assert admit(running, directory=gone, engine_now=make.at(6), rules=make.RULES) == SessionId("s1")
+    running = make.seen(make.snapshot(of=replace(make.facts(), id=OTHER, labels=labels)), seconds=6)
+    known = Directory(known={}, by_key={key: SessionId("s1")}, taken=(SessionName("p-s-1"),))
+    assert admit(running, directory=known, engine_now=make.at(6), rules=make.RULES) == SessionId("s1")
 
 
 def test_adoption_takes_a_stranger_and_refuses_a_controller() -> None:
