@@ -8,7 +8,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PYTEST_ARGS ?=
+# Files side by side; `make test PYTEST_ARGS=-n0` for one after the other.
+PYTEST_ARGS ?= -n 2 --dist loadfile
 MINUTES ?= 10
 export PYTHONDONTWRITEBYTECODE = 1
 
