@@ -71,6 +71,8 @@ class Daemon:
     skew_s: float = 0.0
     """How far the engine's clock is from the true time."""
     containers: dict[ContainerId, Container] = field(default_factory=dict)
+    policies: dict[str, EngineRestart] = field(default_factory=dict)
+    """The engine's restart policy of every container that ever was."""
     events: EventService = field(default_factory=EventService)
     history: list[Truth] = field(default_factory=list)
     on_down: list[Callable[[], None]] = field(default_factory=list)
@@ -149,6 +151,7 @@ class Daemon:
             memory_bytes=memory_bytes,
         )
         self.containers[container.id] = container
+        self.policies[container.id] = restart
         self.note(container, "created", by)
         self.emit(container, "create")
         return container.id

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MOVED_ON_S: Final = 15.0
 """A target that was started again this long ago must not be stopped for what was decided about its earlier run."""
 EARLY_SLACK_S: Final = 1.0
+SHORTEST_BACKOFF_S: Final = 10.0
 _NEVER: Final = ("foreign", "controller", "plain")
 _ON_OUR_OWN: Final = ("the controller stops", "its time is over", "no record knows it")
 """Reasons for which nothing is ever done to an external container."""
@@ -94,6 +95,10 @@ def _not_early(world: "World", oracle: "Oracle", request: Request, container: Co
         asked_for = any(wish.what == "sweep" for wish in world.wishes)
         if age_s < world.knobs.settings.orphan_grace_s - EARLY_SLACK_S and not asked_for:
             world.violated("S6", f"{container.name} is {age_s:.1f} s old, and removed as an orphan")
+    if "after its back-off" in request.reason and container.process is not None and world.script is not None:
+        waited_s = world.timeline.now - container.process.ended
+        if waited_s < SHORTEST_BACKOFF_S - EARLY_SLACK_S:
+            world.violated("S6", f"{container.name} is started again {waited_s:.1f} s after its end")
     if request.reason == "its time is over":
         ttl_s, since = oracle.time_to_live(request.action.partition("/")[0])
         if ttl_s is not None and world.timeline.now - since < ttl_s - EARLY_SLACK_S:
