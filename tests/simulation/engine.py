@@ -65,11 +65,20 @@ class SimulatedEngine(ExecutionBackend):
     @asynccontextmanager
     async def events(self, *, since: Instant, until: Instant) -> AsyncIterator[AsyncIterator[StreamItem]]:
         daemon = self._daemon
-        subscribe = self._ask(
-            "events", self._wire.limits.head_s, lambda: daemon.events.subscribe(since=since, until=until)
-        )
+        opened: list[Reader] = []
+
+        def subscribe() -> Reader:
+            opened.append(daemon.events.subscribe(since=since, until=until))
+            return opened[-1]
+
         self.streams_opened.append(daemon.timeline.now)
-        reader = await subscribe
+        try:
+            reader = await self._ask("events", self._wire.limits.head_s, subscribe)
+        except BaseException:
+            # Whoever gives up closes the connection, and the engine notices.
+            for one in opened:
+                daemon.events.close(one)
+            raise
         ends = daemon.timeline.after(
             max(0.0, (until - daemon.clock()) / 1e9), lambda: reader.end(None) if not daemon.frozen else None
         )

@@ -112,9 +112,9 @@ def at_the_end(world: "World") -> None:
         truth = ends.get((container, started_at))
         if told is None or told["exit_code"] is None or truth is None:
             continue
-        # An engine whose clock was set back makes its invented code look like one from before the outage; and behind a
-        # half-open stream an engine may have been away without anybody knowing.
-        unknowable = world.struck["engine clock jumps"] + world.struck["half-open stream"]
+        # A clock that was set makes an invented code look like one from before the outage; and behind a half-open
+        # stream an engine may have been away without anybody knowing.
+        unknowable = sum(world.struck[what] for what in ("engine clock jumps", "half-open stream", "wall jumps"))
         invented = told["exit_code"] == 255 and unknowable > 0
         # Runs that an engine's own policy began unseen are told apart by their StartedAt only, which no `die` carries.
         by_policy = world.daemon.policies.get(container, EngineRestart.NO) is not EngineRestart.NO
