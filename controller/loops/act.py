@@ -18,7 +18,7 @@ from controller.loops.condition import ControllerCondition
 from controller.loops.creation import Creation
 from controller.loops.inbox import Envelope, Inbox
 from controller.loops.roster import Roster
-from controller.loops.target import already, lies_in_the_way, runs_before
+from controller.loops.target import already, is_of_another, runs_before
 from controller.loops.waiting import Bell, within
 from controller.model.action import Action, ActionKind, Outcome, OutcomeKind
 from controller.model.container import Snapshot
@@ -33,6 +33,7 @@ PARALLEL_CHANGES: Final = 32
 """Creates, starts and removes are work for the engine: more at once only make each of them slower."""
 PARALLEL_ASKS: Final = 16
 INSPECT_LIMIT_S: Final = 5.0
+LIST_LIMIT_S: Final = 30.0
 CALL_LIMIT_S: Final = 60.0
 STOP_SLACK_S: Final = 20.0
 """What a stop may take beyond its own grace."""
@@ -152,14 +153,33 @@ class Act:
         try:
             snapshot = await self._inspect(name if action.container is None else action.container)
         except ContainerGone:
-            return None if action.container is None else Outcome(action=action, kind=OutcomeKind.GONE)
+            if action.container is not None:
+                return Outcome(action=action, kind=OutcomeKind.GONE)
+            return await self._made_and_renamed(action)
         if action.container is None:
             return self._met(action, snapshot)
         return already(action, snapshot, earlier=runs_before(self._roster.sessions[action.session_id]))
 
+    async def _made_and_renamed(self, action: Action) -> Outcome | None:
+        """What an earlier life's create may have made, if somebody has renamed it since: its labels still say so.
+
+        A name alone would let the repeated create make a second container for one session.
+        """
+        session = self._roster.sessions[action.session_id]
+        rows = await within(self._clock, LIST_LIMIT_S, lambda: self._engine.list_ours(self._rules.prefix))
+        for row in rows:
+            if row.id in self._roster.known or is_of_another(row.labels, session=session, rules=self._rules):
+                continue
+            try:
+                return Outcome(action=action, kind=OutcomeKind.DONE, snapshot=await self._inspect(row.id))
+            except ContainerGone:
+                continue
+        return None
+
     def _met(self, action: Action, snapshot: Snapshot) -> Outcome:
         """A container has the name that a create asks for: the one that it made, or somebody else's."""
-        stranger = lies_in_the_way(snapshot, session=self._roster.sessions[action.session_id], rules=self._rules)
+        session = self._roster.sessions[action.session_id]
+        stranger = is_of_another(snapshot.facts.labels, session=session, rules=self._rules)
         if not stranger:
             return Outcome(action=action, kind=OutcomeKind.DONE, snapshot=snapshot)
         return Outcome(

@@ -1,6 +1,6 @@
 """What the target of an action shows before anything is sent. Pure; used by `act`."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from controller.core.rules import Rules
@@ -37,9 +37,8 @@ def runs_before(session: Session) -> frozenset[Instant]:
     )
 
 
-def lies_in_the_way(snapshot: Snapshot, *, session: Session, rules: Rules) -> str:
-    """Why a container of the wanted name is not the one that we asked for; empty when it is."""
-    labels = snapshot.facts.labels
+def is_of_another(labels: Mapping[str, str], *, session: Session, rules: Rules) -> str:
+    """Why a container that a create comes upon is not the one that we asked for; empty when it is."""
     if labels.get(LABEL_CONTROLLER) != rules.controller_id:
         return "its container is not of this controller"
     if labels.get(LABEL_SESSION) != session.name or labels.get(LABEL_SPEC) != session.spec_hash:

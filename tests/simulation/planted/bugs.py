@@ -370,7 +370,7 @@ BUGS: Final[tuple[Planted, ...]] = (
     Planted(name="attempts mixed up", plant=swapped(looks, "_is_same_run", _always_the_same_run)),
     Planted(name="an old answer revives", plant=swapped(looks, "_apply_state", _answer_revives)),
     Planted(name="an invented code believed", plant=swapped(looks, "end_of", _code_255_is_real)),
-    Planted(name="a squatter adopted", plant=swapped(act, "lies_in_the_way", _nobody_in_the_way)),
+    Planted(name="a squatter adopted", plant=swapped(act, "is_of_another", _nobody_in_the_way)),
     Planted(name="deadlines not derived anew", plant=swapped(turns, "rederived", _as_it_was)),
     Planted(name="any end is clean", plant=swapped(ending, "diagnose", _any_death_is_clean), scenario="crashing"),
     Planted(name="a label believed", plant=swapped(events, "_believed", _labels_are_believed)),
