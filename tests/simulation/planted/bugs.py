@@ -1,7 +1,7 @@
 """The planted bugs, by name, with where each is found."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from controller.core import (
     admission,
     diagnosis,
     draft,
+    drift,
     ending,
     events,
     looks,
@@ -62,6 +63,19 @@ def swapped(owner: Any, name: str, new: Any) -> Any:
                 setattr(owner, name, old)
             else:
                 delattr(owner, name)
+
+    return plant
+
+
+def together(*plants: Any) -> Any:
+    """Several changes that make one bug."""
+
+    @contextmanager
+    def plant() -> Iterator[None]:
+        with ExitStack() as stack:
+            for one in plants:
+                stack.enter_context(one())
+            yield
 
     return plant
 
@@ -334,7 +348,9 @@ BUGS: Final[tuple[Planted, ...]] = (
     Planted(name="orphan grace ignored", plant=swapped(program, "rules_of", _no_grace), scenario="an orphan"),
     Planted(
         name="another controller's taken for ours",
-        plant=swapped(admission, "classify", _everything_is_ours),
+        plant=together(
+            swapped(admission, "classify", _everything_is_ours), swapped(drift, "classify", _everything_is_ours)
+        ),
         scenario="an orphan",
     ),
     Planted(
