@@ -92,7 +92,9 @@ async def test_isolated_makes_its_internal_network_once(engine: PrivateEngine) -
     assert engine.cli("network", "ls", "--filter", "name=agentd-isolated", "--format", "{{.Name}}") == "agentd-isolated"
     assert engine.cli("network", "inspect", "-f", "{{.Internal}} {{.Driver}}", "agentd-isolated") == "true bridge"
     host = seen(engine, "agentd-one")["HostConfig"]
-    assert (host["NetworkMode"], host["ExtraHosts"]) == ("agentd-isolated", None)
+    gateway = engine.cli("network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", "agentd-isolated")
+    assert host["NetworkMode"] == "agentd-isolated"
+    assert host["ExtraHosts"] == [f"host.docker.internal:{gateway}"]
 
 
 async def test_an_isolated_network_that_is_not_internal_is_refused(engine: PrivateEngine) -> None:

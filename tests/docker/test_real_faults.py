@@ -91,7 +91,7 @@ def test_a_containerd_that_is_killed_alone_harms_no_session(on: Stage) -> None:
     with on.oracle.engine_down():
         was = kill_containerd(on.engine)
         until(lambda: _containerd(on) not in (0, was), what="the daemon has a containerd again", timeout_s=30)
-        until(lambda: _runs(on, "quiet-0"), what="the engine answers", timeout_s=30)
+        until(lambda: _runs(on, "quiet-0"), what="the engine answers", timeout_s=60)
     on.settle().assert_clean()
     assert {name: on.controller.session(name)["started_at"] for name in on.quiet} == before
 
