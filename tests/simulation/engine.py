@@ -66,16 +66,20 @@ class SimulatedEngine(ExecutionBackend):
     async def events(self, *, since: Instant, until: Instant) -> AsyncIterator[AsyncIterator[StreamItem]]:
         daemon = self._daemon
         opened: list[Reader] = []
+        given_up: list[bool] = []
 
         def subscribe() -> Reader:
             opened.append(daemon.events.subscribe(since=since, until=until))
+            if given_up:
+                daemon.events.close(opened[-1])
             return opened[-1]
 
         self.streams_opened.append(daemon.timeline.now)
         try:
             reader = await self._ask("events", self._wire.limits.head_s, subscribe)
         except BaseException:
-            # Whoever gives up closes the connection, and the engine notices.
+            # Whoever gives up closes the connection, and the engine notices, even when the request comes after that.
+            given_up.append(True)
             for one in opened:
                 daemon.events.close(one)
             raise
