@@ -11,7 +11,7 @@ from controller.core.restart_policy import BACKOFF_MAX_S, JITTER
 from controller.core.rules import EXPIRY_WARNING_S, LOOK_OWED_S, PROVISIONAL_S, Rules
 from controller.model.instant import Instant, after
 from controller.model.phase import Health, Phase
-from controller.model.session import ProvisionalEnd, Session
+from controller.model.session import Attempt, ProvisionalEnd, Session
 
 _LONGEST_BACKOFF_S: Final = BACKOFF_MAX_S * (1.0 + JITTER)
 
@@ -71,9 +71,20 @@ def rederived(session: Session, *, now: Instant, rules: Rules) -> Session:
         unhealthy_since=_clipped(session.unhealthy_since, now, 0.0),
         expires_at=_clipped(session.expires_at, now, ttl_s) if ttl_s is not None else session.expires_at,
         granted_at=tuple(min(granted, after(now, backoff_s)) for granted in session.granted_at),
+        attempt=_not_after(session.attempt, now) if session.attempt is not None else None,
         connected=False,
         # Nobody is connected to a controller that has just started: everybody gets the whole grace.
         connection_due_at=after(now, rules.connect_grace_s) if waits_for_connection else None,
+    )
+
+
+def _not_after(attempt: Attempt, now: Instant) -> Attempt:
+    """The attempt with our own instants not in the future: a look that is asked for now is later than they are."""
+    ended_at = attempt.ended_at
+    return replace(
+        attempt,
+        opened_at=min(attempt.opened_at, now),
+        ended_at=min(ended_at, now) if ended_at is not None else None,
     )
 
 

@@ -101,6 +101,10 @@ def _destroyed(draft: Draft) -> None:
 
 def _started(draft: Draft, event: EngineEvent) -> None:
     attempt = draft.attempt
+    if draft.session.removed_at is not None:
+        # A removed container does not start: the event is old, or the removal was another's. A look knows.
+        draft.look()
+        return
     if attempt is not None and attempt.started_at is not None and attempt.ended_at is None:
         # Known already by a look, or the end before it was missed: its StartedAt will tell.
         draft.look()

@@ -193,6 +193,9 @@ def _an_earlier_run(draft: Draft, seen: ContainerSeen) -> None:
         _a_run_nobody_knew(draft, seen)
     elif match is not None and snapshot.state in _OVER and not _tells_of_a_later_start(match, snapshot):
         complete_earlier(draft, match, end=_end_shown(match, seen))
+    if draft.session.phase is Phase.STARTING and not draft.session.open_actions and snapshot.state in _OVER:
+        # An engine that was killed may have forgotten its latest run: it shows the one before, and will not start it.
+        _start_did_not_happen(draft, seen)
 
 
 def _apply_state(draft: Draft, seen: ContainerSeen) -> None:
