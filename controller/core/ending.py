@@ -46,13 +46,11 @@ class End:
     """Whether the engine is about to start it again, where an inspect told."""
 
 
-def end_of(snapshot: Snapshot, *, engine_up_at: Instant | None, died_at: Instant | None) -> End:
+def end_of(snapshot: Snapshot, *, died_at: Instant | None) -> End:
     """What an inspect of an ended container tells."""
-    invented = (
-        snapshot.exit_code == 255
-        and died_at is None
-        and (engine_up_at is None or snapshot.finished_at is None or snapshot.finished_at >= engine_up_at)
-    )
+    # A daemon that comes back says 255 of what it lost sight of. FinishedAt proves nothing: clocks are set, and behind
+    # a half-open stream a daemon can restart unseen. Only a `die` vouches for a program's own 255.
+    invented = snapshot.exit_code == 255 and died_at is None
     return End(
         exit_code=snapshot.exit_code,
         finished_at=snapshot.finished_at,

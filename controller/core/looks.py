@@ -138,7 +138,7 @@ def _never_started(draft: Draft, seen: ContainerSeen) -> None:
     if attempt is None:
         return
     if snapshot.error and attempt.started_at is None and attempt.ended_at is None:
-        end = replace(end_of(snapshot, engine_up_at=None, died_at=None), never_started=True)
+        end = replace(end_of(snapshot, died_at=None), never_started=True)
         _keep(draft, seen)
         end_attempt(draft, end, source=_hindsight(seen))
         return
@@ -260,7 +260,7 @@ def note_health(draft: Draft, health: Health, *, source: Source | None = None) -
 
 def _end_shown(attempt: Attempt, seen: ContainerSeen) -> End:
     """The end that an inspect shows. The 255 of an engine that was killed never replaces the code of a `die` event."""
-    end = end_of(seen.snapshot, engine_up_at=seen.engine_up_at, died_at=attempt.died_at)
+    end = end_of(seen.snapshot, died_at=attempt.died_at)
     known = attempt.exit.exit_code if attempt.exit is not None else None
     if end.exit_code != _INVENTED_CODE or attempt.died_at is None or known is None:
         return end

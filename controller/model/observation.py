@@ -54,8 +54,8 @@ class ContainerSeen:
     in_gap: bool = False
     """Asked for because events may have been missed."""
     engine_up_at: Instant | None = None
-    """Engine time at which the engine was last known to be up before its stream last broke; None when it never did.
-    An exit code of 255 with a FinishedAt not before it, and no `die` seen, is the engine's invention."""
+    """Engine time until which the stream had shown the engine up before it last broke: kept with the observation for
+    people who ask. No decision rests on it, because neither clock nor stream can vouch for it."""
     orphan_still: bool = False
     """A sweep came upon an orphan that was spared before, and nothing speaks for it any more."""
 
