@@ -34,6 +34,7 @@ LIST_LIMIT_S: Final = 30.0
 LISTS_PER_BRAKE: Final = 3
 BRAKE_PAUSE_S: Final = 15.0
 """Three looks over 30 s before a mass absence is believed."""
+AFTER_GAP_S: Final = 3.0
 INCOMPLETE_MAX: Final = 3
 """Sweeps in a row that may end without all their looks before a gap is closed all the same, and says so."""
 JITTER: Final = 0.1
@@ -87,6 +88,7 @@ class Sweep:
         self._wants_count = 0
         self._reconnected = False
         self._incomplete_count = 0
+        self._has_closed_gap = False
         self._failures = 0
         self._next_at: Instant | None = None
         condition.wake_on_acceptance(self._bell)
@@ -150,6 +152,10 @@ class Sweep:
         self._failures = 0
         if self._wants_count == wants_count:
             wait_s = self._interval_s * self._rng.uniform(1 - JITTER, 1 + JITTER)
+            if self._has_closed_gap:
+                # An engine's list may lag behind its events: what was missed last may not be in it yet.
+                wait_s = min(wait_s, AFTER_GAP_S)
+            self._has_closed_gap = False
             self._next_at = after(self._clock.now(), wait_s)
 
     async def _sweep(self, *, dry_run: bool, remove_orphans: bool, plan: bool) -> SweepReport:
@@ -220,6 +226,7 @@ class Sweep:
             self._reconnected = self._reconnected or reconnected
         if gaps and not complete and self._incomplete_count < INCOMPLETE_MAX:
             raise EngineUnavailable("not all looks after a gap could be had")
+        self._has_closed_gap = self._has_closed_gap or bool(gaps)
         if gaps:
             # One container whose inspect hangs must not hold up the rest for ever: it is looked at again by itself.
             await self._close(gaps, findings, before, complete=complete)
