@@ -36,7 +36,6 @@ class ControllerCondition:
         """Since when every request was refused before it reached the engine; None when the last one was not."""
         self.offset_ns = 0
         self.answered_at: Instant | None = None
-        self.engine_up_at: Instant | None = None
         """Engine time at which it was last known to be up before its stream last broke."""
         self.stream_open_since: Instant | None = None
         self.stream_seen_until: Instant | None = None
@@ -113,12 +112,7 @@ class ControllerCondition:
         self.answered()
 
     def stream_broke(self, why: str) -> None:
-        """No stream is open any more: until the next connect nobody knows whose engine answers.
-
-        Other answers prove nothing about the time before: behind a half-open stream the engine may have restarted.
-        """
-        if self.stream_seen_until is not None:
-            self.engine_up_at = Instant(self.stream_seen_until + self.offset_ns)
+        """No stream is open any more: until the next connect nobody knows whose engine answers."""
         self.accepted = False
         self.engine_trouble = why
         self.stream_open_since = None

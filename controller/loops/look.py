@@ -208,7 +208,6 @@ class Look:
             cause=cause,
             asked_at=asked_at,
             observed_at=self._clock.now(),
-            engine_up_at=self._condition.engine_up_at,
         )
 
     def _could_not(self, container: ContainerId, wish: _Wish, error: EngineError) -> None:

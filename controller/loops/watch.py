@@ -121,16 +121,7 @@ class Watch:
         await self._inbox.ask(Note(engine_id=info.id, slot=slot), slot)
         self._engine_id = info.id
 
-    def _up_before_gaps(self, up_at: Instant | None) -> Instant | None:
-        """What an open gap hides has not been looked at: for that, the engine was last seen up before the gap."""
-        opened = [Instant(gap.opened_at + self._condition.offset_ns) for gap in self._gaps.now_open()]
-        return None if up_at is None else min([up_at, *opened])
-
     async def _read(self) -> None:
-        if self._condition.engine_up_at is None and self._down_since is not None:
-            # The stream of an earlier life broke when that life ended.
-            self._condition.engine_up_at = Instant(self._down_since + self._condition.offset_ns)
-        self._condition.engine_up_at = self._up_before_gaps(self._condition.engine_up_at)
         windows = Windows(
             clock=self._clock,
             engine=self._engine,

@@ -53,9 +53,6 @@ class ContainerSeen:
     """The last lines, when the container had ended and the look was asked for them."""
     in_gap: bool = False
     """Asked for because events may have been missed."""
-    engine_up_at: Instant | None = None
-    """Engine time until which the stream had shown the engine up before it last broke: kept with the observation for
-    people who ask. No decision rests on it, because neither clock nor stream can vouch for it."""
     orphan_still: bool = False
     """A sweep came upon an orphan that was spared before, and nothing speaks for it any more."""
 
