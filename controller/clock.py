@@ -7,6 +7,7 @@ keeps counting while the machine sleeps.
 import random
 import secrets
 import time
+from contextlib import AbstractContextManager
 
 import anyio
 
@@ -29,6 +30,10 @@ class RealClock:
     async def sleep(self, seconds: float) -> None:
         """Wait that long while the machine is awake."""
         await anyio.sleep(max(seconds, 0.0))
+
+    def move_on_after(self, seconds: float) -> AbstractContextManager[anyio.CancelScope]:
+        """A scope that is cancelled after that long."""
+        return anyio.move_on_after(max(seconds, 0.0))
 
 
 class RealRng:

@@ -5,9 +5,11 @@ engines and another clock stand behind the same names. Every method of an engine
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
+
+import anyio
 
 from controller.model.action import Action
 from controller.model.container import (
@@ -35,6 +37,10 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Wait that long; an anyio checkpoint even for 0."""
+        ...
+
+    def move_on_after(self, seconds: float) -> AbstractContextManager[anyio.CancelScope]:
+        """What `anyio.move_on_after` is, by this clock: what is within is cancelled after that long, and left."""
         ...
 
 

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 import anyio
 
-from controller.errors import EngineError, EngineUnavailable
+from controller.errors import EngineUnavailable
 from controller.interfaces import Clock
 from controller.model.instant import Instant, seconds_between
 
@@ -66,25 +66,9 @@ async def sleep_until(clock: Clock, instant: Instant) -> None:
 
 async def within(clock: Clock, seconds: float, call: Callable[[], Awaitable[T]]) -> T:
     """The engine's answer, or EngineUnavailable when it does not come in time. Its own errors pass unchanged."""
-    answers: list[T] = []
-    errors: list[EngineError] = []
-    async with anyio.create_task_group() as group:
-
-        async def expire() -> None:
-            await clock.sleep(seconds)
-            group.cancel_scope.cancel()
-
-        group.start_soon(expire)
-        try:
-            answers.append(await call())
-        except EngineError as error:
-            errors.append(error)
-        group.cancel_scope.cancel()
-    if errors:
-        raise errors[0]
-    if not answers:
-        raise EngineUnavailable(f"no answer within {seconds:g} s")
-    return answers[0]
+    with clock.move_on_after(seconds):
+        return await call()
+    raise EngineUnavailable(f"no answer within {seconds:g} s")
 
 
 async def _event_or_instant(event: anyio.Event, *, clock: Clock, until: Instant) -> None:
@@ -92,12 +76,5 @@ async def _event_or_instant(event: anyio.Event, *, clock: Clock, until: Instant)
     if event.is_set() or left_s <= 0:
         await anyio.lowlevel.checkpoint()
         return
-    async with anyio.create_task_group() as group:
-
-        async def expire() -> None:
-            await clock.sleep(min(left_s, STRETCH_MAX_S))
-            group.cancel_scope.cancel()
-
-        group.start_soon(expire)
+    with clock.move_on_after(min(left_s, STRETCH_MAX_S)):
         await event.wait()
-        group.cancel_scope.cancel()

@@ -3,8 +3,8 @@
 `World` plays the loops: it answers requests, and moves sessions when the test says so, by commits like the real ones.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -35,6 +35,7 @@ class HandClock:
         self._real = RealClock()
         self._ahead_s = 0.0
         self._sleepers: list[tuple[float, anyio.Event]] = []
+        self._limits: list[tuple[float, anyio.CancelScope]] = []
 
     def now(self) -> Instant:
         return Instant(self._real.now() + round(self._ahead_s * 1_000_000_000))
@@ -44,15 +45,28 @@ class HandClock:
         self._sleepers.append((self._ahead_s + seconds, due))
         await due.wait()
 
+    @contextmanager
+    def move_on_after(self, seconds: float) -> Iterator[anyio.CancelScope]:
+        limit = (self._ahead_s + seconds, anyio.CancelScope())
+        self._limits.append(limit)
+        try:
+            with limit[1] as scope:
+                yield scope
+        finally:
+            self._limits.remove(limit)
+
     @property
     def sleepers_count(self) -> int:
-        return sum(not due.is_set() for _, due in self._sleepers)
+        return sum(not due.is_set() for _, due in self._sleepers) + len(self._limits)
 
     def pass_s(self, seconds: float) -> None:
         self._ahead_s += seconds
         for at, due in self._sleepers:
             if at <= self._ahead_s:
                 due.set()
+        for at, scope in list(self._limits):
+            if at <= self._ahead_s:
+                scope.cancel()
 
 
 class JournalFeed:

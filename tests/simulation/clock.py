@@ -1,6 +1,7 @@
 """Time and chance as one life of the controller sees them."""
 
 import random
+from contextlib import AbstractContextManager
 
 import anyio
 
@@ -21,6 +22,9 @@ class SimulatedClock:
 
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(max(seconds, 0.0))
+
+    def move_on_after(self, seconds: float) -> AbstractContextManager[anyio.CancelScope]:
+        return anyio.move_on_after(max(seconds, 0.0))
 
 
 class SimulatedRng:

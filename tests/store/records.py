@@ -1,5 +1,6 @@
 """Records for the ledger's tests: the least that each needs, everything else by keyword."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from random import Random
 
@@ -32,6 +33,9 @@ class ManualClock:
     async def sleep(self, seconds: float) -> None:
         self.pass_s(seconds)
         await anyio.lowlevel.checkpoint()
+
+    def move_on_after(self, seconds: float) -> AbstractContextManager[anyio.CancelScope]:
+        return anyio.move_on_after(seconds)
 
     def pass_s(self, seconds: float) -> None:
         self.at = after(self.at, seconds)

@@ -1,6 +1,8 @@
 """A clock that moves only when a test says so, and dice that always fall the same way."""
 
 import heapq
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,7 +20,7 @@ _SETTLE_STEPS: Final = 60
 class _Sleeper:
     until: Instant
     number: int
-    woken: anyio.Event = field(compare=False)
+    wake: Callable[[], object] = field(compare=False)
 
 
 class ManualClock:
@@ -36,11 +38,22 @@ class ManualClock:
         if seconds <= 0:
             await anyio.lowlevel.checkpoint()
             return
+        woken = anyio.Event()
+        with self._due_in(seconds, woken.set):
+            await woken.wait()
+
+    @contextmanager
+    def move_on_after(self, seconds: float) -> Iterator[anyio.CancelScope]:
+        with anyio.CancelScope() as scope, self._due_in(seconds, scope.cancel):
+            yield scope
+
+    @contextmanager
+    def _due_in(self, seconds: float, wake: Callable[[], object]) -> Iterator[None]:
         self._count += 1
-        sleeper = _Sleeper(after(self._now, seconds), self._count, anyio.Event())
+        sleeper = _Sleeper(after(self._now, seconds), self._count, wake)
         heapq.heappush(self._sleepers, sleeper)
         try:
-            await sleeper.woken.wait()
+            yield
         finally:
             if sleeper in self._sleepers:
                 self._sleepers.remove(sleeper)
@@ -52,7 +65,7 @@ class ManualClock:
         while self._sleepers and self._sleepers[0].until <= target:
             sleeper = heapq.heappop(self._sleepers)
             self._now = max(self._now, sleeper.until)
-            sleeper.woken.set()
+            sleeper.wake()
             await turns()
         self._now = target
         await turns()
