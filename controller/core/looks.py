@@ -18,6 +18,7 @@ from controller.core.ending import (
     refine_end,
     restarts_by_engine,
 )
+from controller.core.keeping import is_kept_long_enough
 from controller.core.opening import change_container, open_attempt
 from controller.core.pursuing import pursue
 from controller.core.settling import retry_later, settle
@@ -46,6 +47,8 @@ def on_seen(draft: Draft, seen: ContainerSeen) -> None:
     elif attempt is None or attempt.started_at is None:
         if attempt is None or not _is_the_run_before(draft, attempt, snapshot):
             _a_run_nobody_knew(draft, seen)
+        elif _is_to_go(draft):
+            _keep(draft, seen)
     elif _is_same_run(attempt, draft.session.earlier, snapshot):
         _confirm(draft, attempt, snapshot)
         _apply_state(draft, seen)
@@ -142,10 +145,15 @@ def _never_started(draft: Draft, seen: ContainerSeen) -> None:
         _keep(draft, seen)
         end_attempt(draft, end, source=_hindsight(seen))
         return
-    if session.removal_wanted:
+    if _is_to_go(draft):
         _keep(draft, seen)
     if session.phase is Phase.STARTING and not session.open_actions:
         retry_later(draft, message="the engine did not start it")
+
+
+def _is_to_go(draft: Draft) -> bool:
+    """Whether its container is to be removed, for which there must be evidence even of what never ran."""
+    return draft.session.removal_wanted or is_kept_long_enough(draft)
 
 
 def _a_run_nobody_knew(draft: Draft, seen: ContainerSeen) -> None:
