@@ -31,13 +31,12 @@ def is_kept_long_enough(draft: Draft) -> bool:
 
 
 def toward_pruning(draft: Draft) -> None:
-    """A fresh look first: an engine that cannot be asked is not told to remove anything, and no row is lost on it."""
-    seen, attempt = draft.observation, draft.attempt
-    kept = attempt is None or attempt.evidence_kept
+    """A fresh look first, for the last time: an engine that cannot be asked is not told to remove anything."""
+    seen = draft.observation
     if isinstance(seen, ContainerSeen) and seen.snapshot.state in _RESTS:
         remove_container(draft, why=KEPT_LONG_ENOUGH, cause=LookCause.TIMER)
     elif not isinstance(seen, ContainerSeen):
-        draft.look(cause=LookCause.TIMER, tail=not kept)
+        draft.look(cause=LookCause.TIMER, tail=True)
 
 
 def remove_container(draft: Draft, *, why: str, cause: LookCause = LookCause.REQUEST) -> None:

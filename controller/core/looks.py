@@ -32,6 +32,7 @@ from controller.model.session import Attempt
 _LOOK_AGAIN_S: Final = 2.0
 _INVENTED_CODE: Final = 255
 _OVER: Final = (ContainerState.EXITED, ContainerState.DEAD)
+_NEVER_STARTED: Final = LogTail(lines=(), truncated=False, absent="never started")
 _ADRIFT: Final = (Phase.STARTING, Phase.PENDING)
 
 
@@ -48,7 +49,7 @@ def on_seen(draft: Draft, seen: ContainerSeen) -> None:
         if attempt is None or not _is_the_run_before(draft, attempt, snapshot):
             _a_run_nobody_knew(draft, seen)
         elif _is_to_go(draft):
-            _keep(draft, seen)
+            _keep(draft, replace(seen, tail=_NEVER_STARTED))
     elif _is_same_run(attempt, draft.session.earlier, snapshot):
         _confirm(draft, attempt, snapshot)
         _apply_state(draft, seen)
@@ -325,12 +326,16 @@ def _back_off_with_engine(draft: Draft, seen: ContainerSeen) -> None:
 
 def _keep(draft: Draft, seen: ContainerSeen) -> None:
     attempt = draft.attempt
-    if attempt is None or attempt.evidence_kept:
+    if attempt is None:
         return
-    if seen.tail is not None:
+    if attempt.evidence_kept:
+        # Lines that could not be had at its end may be told now, and never after.
+        if seen.tail is not None and seen.tail.lines and is_kept_long_enough(draft):
+            draft.keep(seen.snapshot, seen.tail)
+    elif seen.tail is not None:
         draft.keep(seen.snapshot, seen.tail)
     elif seen.snapshot.started_at is None:
-        draft.keep(seen.snapshot, LogTail(lines=(), truncated=False, absent="never started"))
+        draft.keep(seen.snapshot, _NEVER_STARTED)
     else:
         draft.look(cause=seen.cause, tail=True)
 

@@ -107,6 +107,16 @@ def test_what_is_about_to_be_lost_is_committed_before_the_removal() -> None:
     assert story.action.kind is ActionKind.REMOVE
 
 
+def test_lines_that_could_not_be_had_at_its_end_are_kept_before_they_are_lost() -> None:
+    story = running_session(rules=RULES)
+    story(make.event(EventAction.DIE, 5, exit_code=1))
+    story(replace(_look(make.exited(1), 5), tail=LogTail(lines=(), truncated=False, absent="could not ask")))
+    _deadline(story, 105)
+    assert [wish.tail for wish in story.last.looks] == [True]
+    story(_look(make.exited(1), 105))
+    assert ([one.tail for one in story.last.evidence], story.action.kind) == ([LAST_WORDS], ActionKind.REMOVE)
+
+
 def test_kept_for_ever_means_that_nothing_is_ever_due() -> None:
     story = running_session()
     story(make.event(EventAction.DIE, 5, exit_code=1))
