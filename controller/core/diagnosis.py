@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from controller.core.end_evidence import evidence_of
 from controller.core.end_facts import EndFacts
 from controller.core.end_rows import ROWS, SIGKILL_UNEXPLAINED, UNKNOWN
-from controller.model.exit import Exit
+from controller.model.exit import Confidence, Exit
 from controller.model.phase import Phase
 from controller.model.reason import Reason
 
@@ -36,9 +36,13 @@ def diagnose(facts: EndFacts) -> Diagnosis:
             oom_killed=facts.oom_flag,
             error=facts.error,
             verdict=finding.verdict,
-            confidence=finding.confidence,
+            confidence=_weakened(finding.confidence) if facts.died_after_gap else finding.confidence,
             evidence=((finding.sentence,) if finding.sentence else ()) + evidence_of(facts),
         ),
         reason=finding.reason,
         phase=finding.phase,
     )
+
+
+def _weakened(confidence: Confidence) -> Confidence:
+    return Confidence.LIKELY if confidence is Confidence.CERTAIN else confidence

@@ -29,6 +29,8 @@ def _code(facts: EndFacts) -> Iterator[str]:
     else:
         yield "Nobody could tell the exit code"
     yield "A die event was seen" if facts.died_at is not None else "No die event was seen"
+    if facts.died_after_gap:
+        yield "Events were missing before it: it may be that of a later run"
     if facts.never_started:
         yield "It never started"
 

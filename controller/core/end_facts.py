@@ -21,6 +21,8 @@ class EndFacts:
     finished_at: Instant | None = None
     died_at: Instant | None = None
     """Time of the `die` event; None when nobody saw one."""
+    died_after_gap: bool = False
+    """Events were missing before that one: it may tell of a later run."""
     oom_flag: bool = False
     """State.OOMKilled, when an inspect told."""
     oom_at: Instant | None = None

@@ -129,7 +129,15 @@ def disown_end(draft: Draft) -> None:
     """The end on record turns out to be that of a later run: how this attempt ended, nobody saw."""
     attempt = draft.attempt
     assert attempt is not None
-    bare = replace(attempt, died_at=None, kill_at=None, kill_signal=None, first_kill_signal=None, stop_at=None)
+    bare = replace(
+        attempt,
+        died_at=None,
+        died_after_gap=False,
+        kill_at=None,
+        kill_signal=None,
+        first_kill_signal=None,
+        stop_at=None,
+    )
     diagnosis = _diagnose(draft, bare, End(looked=True), engine_stopped=False)
     draft.session = replace(draft.session, attempt=replace(bare, exit=diagnosis.exit, finished_at=None))
     draft.tell(reason=Reason.EXIT_UNKNOWN, message=_message(diagnosis), source=Source.INFERRED)
@@ -262,6 +270,7 @@ def _diagnose(draft: Draft, attempt: Attempt, end: End, *, engine_stopped: bool)
             started_at=attempt.started_at,
             finished_at=end.finished_at,
             died_at=attempt.died_at,
+            died_after_gap=attempt.died_after_gap,
             oom_flag=end.oom_flag,
             oom_at=attempt.oom_at,
             memory_limit_bytes=session.container.memory_limit_bytes if session.container is not None else 0,

@@ -43,18 +43,21 @@ def on_event(draft: Draft, seen: EventSeen) -> None:
         return
     late = _earlier_attempt_of(draft, event)
     if late is not None:
-        _about_earlier(draft, late, event)
+        _about_earlier(draft, late, seen)
         return
     if draft.session.container_id != event.container:
         return  # An earlier container of the session: whatever it does now moves nothing.
     if event.action is EventAction.DESTROY:
         _destroyed(draft)
+    elif attempt is not None and _is_before(attempt, event):
+        # Of a run that nobody knew, or the engine's clock was set back: the present one is asked for, not guessed at.
+        draft.look(tail=True)
     elif event.action is EventAction.START:
         _started(draft, event)
     elif attempt is not None and attempt.ended_at is not None:
-        _about_ended(draft, attempt, event)
+        _about_ended(draft, attempt, seen)
     elif attempt is not None and attempt.started_at is not None:
-        _about_running(draft, attempt, event)
+        _about_running(draft, attempt, seen)
     elif event.action is not EventAction.CREATE:
         draft.look()
     pursue(draft)
@@ -71,7 +74,12 @@ def _could_belong(attempt: Attempt, event: EngineEvent) -> bool:
     return attempt.container == event.container and attempt.started_at is not None and attempt.started_at <= event.at
 
 
-def _about_earlier(draft: Draft, attempt: Attempt, event: EngineEvent) -> None:
+def _is_before(attempt: Attempt, event: EngineEvent) -> bool:
+    return attempt.started_at is not None and event.at < attempt.started_at
+
+
+def _about_earlier(draft: Draft, attempt: Attempt, seen: EventSeen) -> None:
+    event = seen.event
     if event.action is EventAction.OOM:
         complete_earlier(draft, replace(attempt, oom_at=event.at))
     elif event.action is EventAction.STOP:
@@ -79,7 +87,7 @@ def _about_earlier(draft: Draft, attempt: Attempt, event: EngineEvent) -> None:
     elif event.action is EventAction.DIE and attempt.died_at is None:
         code = _believed(draft, event, "exitCode", event.exit_code)
         known = attempt.exit.exit_code if attempt.exit is not None else None
-        died = replace(attempt, died_at=event.at)
+        died = replace(attempt, died_at=event.at, died_after_gap=seen.after_gap)
         complete_earlier(draft, died, end=End(exit_code=known if known is not None else code, finished_at=event.at))
     elif event.action is EventAction.DESTROY and draft.session.container_id == event.container:
         _destroyed(draft)
@@ -119,11 +127,13 @@ def _over_at(attempt: Attempt) -> Instant:
     return attempt.died_at or attempt.finished_at or attempt.started_at or Instant(0)
 
 
-def _about_ended(draft: Draft, attempt: Attempt, event: EngineEvent) -> None:
+def _about_ended(draft: Draft, attempt: Attempt, seen: EventSeen) -> None:
     """Events that come after the end was told, and belong to it."""
+    event = seen.event
     match event.action:
         case EventAction.DIE if attempt.died_at is None:
-            draft.session = replace(draft.session, attempt=replace(attempt, died_at=event.at))
+            died = replace(attempt, died_at=event.at, died_after_gap=seen.after_gap)
+            draft.session = replace(draft.session, attempt=died)
             learn_of_death(draft, _believed(draft, event, "exitCode", event.exit_code), at=event.at)
         case EventAction.OOM:
             draft.session = replace(draft.session, attempt=replace(attempt, oom_at=event.at))
@@ -151,10 +161,11 @@ def _stopped_after_end(draft: Draft, attempt: Attempt, event: EngineEvent) -> No
         learn_of_stop(draft)
 
 
-def _about_running(draft: Draft, attempt: Attempt, event: EngineEvent) -> None:
+def _about_running(draft: Draft, attempt: Attempt, seen: EventSeen) -> None:
+    event = seen.event
     match event.action:
         case EventAction.DIE:
-            _died(draft, attempt, event)
+            _died(draft, attempt, seen)
         case EventAction.KILL:
             _kill_seen(draft, attempt, event)
         case EventAction.OOM:
@@ -177,13 +188,14 @@ def _about_running(draft: Draft, attempt: Attempt, event: EngineEvent) -> None:
             assert_never(event.action)
 
 
-def _died(draft: Draft, attempt: Attempt, event: EngineEvent) -> None:
+def _died(draft: Draft, attempt: Attempt, seen: EventSeen) -> None:
+    event = seen.event
     code = _believed(draft, event, "exitCode", event.exit_code)
     if code == _INVENTED and is_unproven(draft):
         # A daemon that comes back says so of what ended while it was away. As good as no event: the look may know.
         draft.look(tail=True)
         return
-    draft.session = replace(draft.session, attempt=replace(attempt, died_at=event.at))
+    draft.session = replace(draft.session, attempt=replace(attempt, died_at=event.at, died_after_gap=seen.after_gap))
     if code is None:
         # Whether it ended well is what the phase says: it waits for the look.
         draft.look(tail=True)

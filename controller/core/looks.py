@@ -23,7 +23,6 @@ from controller.core.opening import change_container, open_attempt
 from controller.core.pursuing import pursue
 from controller.core.settling import retry_later, settle
 from controller.model.container import ContainerState, LogTail, Snapshot
-from controller.model.instant import Instant
 from controller.model.observation import ContainerAbsent, ContainerSeen, LookCause
 from controller.model.phase import Desired, Health, Phase
 from controller.model.reason import ACTOR_ENGINE, ACTOR_EXTERNAL, Reason, Source
@@ -132,7 +131,11 @@ def _confirm(draft: Draft, attempt: Attempt, snapshot: Snapshot) -> None:
     draft.session = replace(
         draft.session,
         attempt=replace(
-            attempt, started_at=snapshot.started_at, provisional=False, restart_count=snapshot.restart_count
+            attempt,
+            started_at=snapshot.started_at,
+            provisional=False,
+            restart_count=snapshot.restart_count,
+            died_after_gap=False,
         ),
     )
 
@@ -163,7 +166,7 @@ def _a_run_nobody_knew(draft: Draft, seen: ContainerSeen) -> None:
     assert snapshot.started_at is not None
     if attempt is not None and attempt.started_at is not None and attempt.ended_at is None:
         end_attempt(draft, End(looked=True), source=Source.INFERRED)
-    elif attempt is not None and _is_disowned(draft, attempt, snapshot.started_at):
+    elif attempt is not None and _is_disowned(draft, attempt, snapshot):
         disown_end(draft)
     missed = snapshot.restart_count - attempt.restart_count if attempt is not None else 0
     open_attempt(
@@ -178,12 +181,16 @@ def _a_run_nobody_knew(draft: Draft, seen: ContainerSeen) -> None:
     _apply_state(draft, seen)
 
 
-def _is_disowned(draft: Draft, attempt: Attempt, started_at: Instant) -> bool:
-    """Whether the `die` that was told is that of the run that is seen now, because the `start` in between was not told.
+def _is_disowned(draft: Draft, attempt: Attempt, snapshot: Snapshot) -> bool:
+    """Whether the `die` that was told is that of a later run, because the `start` in between was not told.
 
-    A start of our own came after that end for certain, whatever the engine's clock says.
+    Of the run that is seen now, or of one that the engine counts in between. A start of our own came after that end
+    for certain, whatever the engine's clock says.
     """
-    return attempt.died_at is not None and started_at <= attempt.died_at and draft.session.phase is not Phase.STARTING
+    if attempt.died_at is None or snapshot.started_at is None or draft.session.phase is Phase.STARTING:
+        return False
+    runs_between = snapshot.restart_count - attempt.restart_count > 1
+    return snapshot.started_at <= attempt.died_at or (attempt.died_after_gap and runs_between)
 
 
 def _an_earlier_run(draft: Draft, seen: ContainerSeen) -> None:
@@ -201,7 +208,7 @@ def _an_earlier_run(draft: Draft, seen: ContainerSeen) -> None:
         # Asked for after the present run was known, and another one: the engine's clock was set back in between.
         _a_run_nobody_knew(draft, seen)
     elif match is not None and snapshot.state in _OVER and not _tells_of_a_later_start(match, snapshot):
-        complete_earlier(draft, match, end=_end_shown(match, seen))
+        complete_earlier(draft, replace(match, died_after_gap=False), end=_end_shown(match, seen))
     if draft.session.phase is Phase.STARTING and not draft.session.open_actions and snapshot.state in _OVER:
         # An engine that was killed may have forgotten its latest run: it shows the one before, and will not start it.
         _start_did_not_happen(draft, seen)

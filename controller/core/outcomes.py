@@ -128,6 +128,7 @@ def _after_stop(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:
             draft.look(cause=LookCause.ACTION)
         case OutcomeKind.REFUSED | OutcomeKind.SUPERSEDED | OutcomeKind.DROPPED:
             _stop_did_not_happen(draft)
+            _follow_the_later_start(draft, outcome)
         case _:
             assert_never(outcome.kind)
 
@@ -158,13 +159,25 @@ def _after_remove(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:
         return
     if is_pruning(draft.session):
         not_pruned(draft)
+    if outcome.kind is OutcomeKind.DROPPED and draft.session.origin is not Origin.ORPHAN:
+        # Decided anew, against the container as it is known now: what somebody asked for is not given up.
+        draft.look(cause=LookCause.ACTION)
+        return
     # It runs again, or the engine will not: it stays, and a sweep may find it again.
     draft.session = replace(draft.session, removal_wanted=False, stop_wanted=None)
     if draft.session.origin is Origin.ORPHAN:
         draft.tell(reason=Reason.ORPHAN_SPARED, message=outcome.message or "it has moved on since it was found")
     if outcome.snapshot is not None:
         _seen_after(draft, outcome, seen)
+    _follow_the_later_start(draft, outcome)
     draft.look(cause=LookCause.ACTION)
+
+
+def _follow_the_later_start(draft: Draft, outcome: Outcome) -> None:
+    """Somebody started it after we were told to stop or remove it: the later wish is the one that holds."""
+    session = draft.session
+    if outcome.kind is OutcomeKind.SUPERSEDED and session.phase.is_live and session.origin is not Origin.ORPHAN:
+        draft.session = replace(session, desired=Desired.RUNNING)
 
 
 def _seen_after(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:

@@ -82,6 +82,8 @@ def _start(draft: Draft, asked: VerbRequested) -> Reply:
         draft.tell(actor=asked.actor, reason=Reason.START_REQUESTED, message="start requested while it stops")
         return _OK
     if session.phase is Phase.RUNNING:
+        # A stop that still waits for its turn is taken back: the later wish holds.
+        draft.session = replace(session, desired=Desired.RUNNING, stop_wanted=None)
         return Reply(accepted=True, message=f"{session.name} runs already")
     draft.session = session = _with_time_left(draft)
     draft.session = replace(

@@ -15,13 +15,16 @@ PROVISIONAL_SLACK_S: Final = 5.0
 _RUNS: Final = (ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING)
 
 
-def already(action: Action, snapshot: Snapshot, *, earlier: Collection[Instant] = ()) -> Outcome | None:
+def already(
+    action: Action, snapshot: Snapshot, *, earlier: Collection[Instant] = (), began: Instant | None = None
+) -> Outcome | None:
     """How the action has ended before it is sent; None when it is still to be sent.
 
-    `earlier` are the StartedAts of the runs before the one that it was decided on, see `runs_before`.
+    `earlier` are the StartedAts of the runs before the one that it was decided on, see `runs_before`; `began` is that
+    one's own, where it is known by now, see `began_at`.
     Raises EngineUnavailable while the engine is removing the target: the answer will be certain soon.
     """
-    kind = _already(action, snapshot, earlier)
+    kind = _already(action, snapshot, moved=_has_moved(action, snapshot, earlier, began))
     return None if kind is None else Outcome(action=action, kind=kind, snapshot=snapshot)
 
 
@@ -37,6 +40,16 @@ def runs_before(session: Session) -> frozenset[Instant]:
     )
 
 
+def began_at(action: Action, session: Session) -> Instant | None:
+    """The exact StartedAt of the run that an action was decided on; None while only its `start` event told of it."""
+    attempt = session.attempt
+    if attempt is None or attempt.provisional or attempt.container != action.container:
+        return None
+    if action.started_at is None or attempt.started_at is None:
+        return None
+    return attempt.started_at if _may_be_one(action.started_at, attempt.started_at) else None
+
+
 def is_of_another(labels: Mapping[str, str], *, session: Session, rules: Rules) -> str:
     """Why a container that a create comes upon is not the one that we asked for; empty when it is."""
     if labels.get(LABEL_CONTROLLER) != rules.controller_id:
@@ -46,32 +59,39 @@ def is_of_another(labels: Mapping[str, str], *, session: Session, rules: Rules) 
     return ""
 
 
-def _already(action: Action, snapshot: Snapshot, earlier: Collection[Instant]) -> OutcomeKind | None:
+def _already(action: Action, snapshot: Snapshot, *, moved: bool) -> OutcomeKind | None:
     runs = snapshot.state in _RUNS
     if snapshot.state is ContainerState.REMOVING:
         raise EngineUnavailable("the engine is removing it")
     match action.kind:
         case ActionKind.START:
-            return OutcomeKind.DONE if runs or _has_moved(action, snapshot, earlier) else None
+            return OutcomeKind.DONE if runs or moved else None
         case ActionKind.STOP if not runs:
             return OutcomeKind.DONE
         case ActionKind.STOP:
-            return OutcomeKind.SUPERSEDED if _has_moved(action, snapshot, earlier) else None
+            return OutcomeKind.SUPERSEDED if moved else None
         case ActionKind.REMOVE:
-            return OutcomeKind.SUPERSEDED if runs or _has_moved(action, snapshot, earlier) else None
+            return OutcomeKind.SUPERSEDED if runs or moved else None
         case ActionKind.CREATE:
             return None
 
 
-def _has_moved(action: Action, snapshot: Snapshot, earlier: Collection[Instant]) -> bool:
-    """Whether it was started again since the action was decided.
+def _has_moved(action: Action, snapshot: Snapshot, earlier: Collection[Instant], began: Instant | None) -> bool:
+    """Whether it was started again since the action was decided."""
+    if snapshot.started_at is None or snapshot.started_at in earlier:
+        return False
+    if action.started_at is None:
+        return action.kind is ActionKind.START
+    if began is not None:
+        return snapshot.started_at != began
+    return not _may_be_one(action.started_at, snapshot.started_at)
+
+
+def _may_be_one(told: Instant, shown: Instant) -> bool:
+    """Whether a run of which an event told is the one that an inspect shows.
 
     While an attempt's own StartedAt is provisional, the action holds the time of the `start` event, which is a little
     later than the StartedAt that it stands for. One that is much earlier is another run, after the engine's clock was
     set back.
     """
-    if snapshot.started_at is None or snapshot.started_at in earlier:
-        return False
-    if action.started_at is None:
-        return action.kind is ActionKind.START
-    return not -PROVISIONAL_SLACK_S <= seconds_between(action.started_at, snapshot.started_at) <= 0
+    return -PROVISIONAL_SLACK_S <= seconds_between(told, shown) <= 0

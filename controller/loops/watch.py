@@ -167,7 +167,11 @@ class Watch:
 
     def _on_line(self, line: Line) -> None:
         observation = EventSeen(
-            event=line.event, observed_at=self._clock.now(), replayed=line.replayed, continuous=line.continuous
+            event=line.event,
+            observed_at=self._clock.now(),
+            replayed=line.replayed,
+            continuous=line.continuous,
+            after_gap=not line.continuous or self._condition.open_gaps_count > 0,
         )
         if self._inbox.offer(Envelope(observation=observation)):
             self._seen.add(line.event)

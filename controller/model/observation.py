@@ -37,6 +37,8 @@ class EventSeen:
     """The engine repeated it after a (re)connect."""
     continuous: bool = True
     """False when it was read in a replay that did not prove that nothing is missing before it."""
+    after_gap: bool = False
+    """Events may be missing between the last look at the session and this one: a `start` before it, say."""
 
 
 @dataclass(frozen=True, kw_only=True)

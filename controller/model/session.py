@@ -77,6 +77,9 @@ class Attempt:
     """Engine time of the `stop` event."""
     died_at: Instant | None = None
     """Engine time of the `die` event; None when nobody saw one."""
+    died_after_gap: bool = False
+    """Events were missing before that one, the start of a later run perhaps, and no look has shown this very run
+    since: the end may be that one's."""
     looked_at_end: bool = False
     """Whether an inspect has confirmed or refined the end."""
     restart_count: int = 0

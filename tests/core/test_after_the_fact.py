@@ -6,6 +6,7 @@ import pytest
 
 from controller.model.action import OutcomeKind
 from controller.model.container import ContainerFacts, ContainerState, EngineRestart, EventAction
+from controller.model.exit import Confidence
 from controller.model.observation import EngineLost, LookCause, Verb
 from controller.model.phase import Desired, Phase
 from controller.model.reason import ACTOR_ENGINE, ACTOR_EXTERNAL, ACTOR_UNKNOWN, Reason, Source
@@ -146,4 +147,45 @@ def test_an_answer_older_than_the_stop_does_not_bring_back_the_engines_back_off(
     waits = replace(make.exited(3), facts=facts, state=ContainerState.RESTARTING)
     story(replace(make.seen(waits, seconds=7.2), asked_at=make.at(6.9)))
     assert stands(story) == (Phase.STOPPED, Reason.STOPPED_EXTERNALLY)
+    assert story.last.looks
+
+
+def _died_after_a_gap(code: int = 3) -> tuple[Story, ContainerFacts]:
+    """Under the engine's own policy; its end was read where events were missing."""
+    story, facts = watched(EngineRestart.ALWAYS)
+    story(replace(make.event(EventAction.DIE, 5, exit_code=code), after_gap=True))
+    return story, facts
+
+
+def test_an_end_that_was_read_after_a_gap_is_likely_until_a_look_shows_the_same_run() -> None:
+    story, facts = _died_after_a_gap()
+    told = story.attempt.exit
+    assert told is not None
+    assert (told.exit_code, told.confidence) == (3, Confidence.LIKELY)
+    assert "Events were missing before it: it may be that of a later run" in told.evidence
+    story(make.seen(replace(make.exited(3), facts=facts, state=ContainerState.RESTARTING)))
+    told = story.attempt.exit
+    assert told is not None
+    assert (told.exit_code, told.confidence) == (3, Confidence.CERTAIN)
+
+
+@pytest.mark.parametrize(("count", "code"), [(1, 3), (2, None)], ids=["the next run", "a run in between"])
+def test_an_end_that_was_read_after_a_gap_is_taken_back_where_the_engine_counts_a_run_in_between(
+    count: int, code: int | None
+) -> None:
+    story, facts = _died_after_a_gap()
+    story(make.seen(make.running(8, facts=facts, restart_count=count), seconds=9))
+    told = story.session.earlier[0].exit
+    assert told is not None
+    assert told.exit_code == code
+    assert told.confidence is not Confidence.CERTAIN
+
+
+@pytest.mark.parametrize("action", [EventAction.KILL, EventAction.DIE, EventAction.OOM, EventAction.STOP])
+def test_what_happened_before_the_run_that_is_known_is_not_told_of_it(action: EventAction) -> None:
+    story, _ = watched()
+    before = story.attempt
+    story(make.event(action, 0.5, exit_code=143, signal=15))
+    assert story.session.phase is Phase.RUNNING
+    assert story.attempt == before
     assert story.last.looks

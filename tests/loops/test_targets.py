@@ -56,6 +56,15 @@ def test_an_engine_that_forgot_the_latest_run_shows_nothing_that_has_moved(
     assert already(_action(kind), _snapshot(state, started_at=before), earlier=[before]) is SEND
 
 
+@pytest.mark.parametrize(("kind", "ends"), [(START, OutcomeKind.DONE), (STOP, OutcomeKind.SUPERSEDED)])
+def test_once_the_exact_start_is_known_even_one_a_moment_before_it_is_another_run(
+    kind: ActionKind, ends: OutcomeKind
+) -> None:
+    outcome = already(_action(kind), _snapshot(RUNNING, started_at=after(BEGAN, -1)), began=BEGAN)
+    assert outcome is not None
+    assert outcome.kind is ends
+
+
 def test_one_that_is_being_removed_gives_no_certain_answer_yet() -> None:
     with pytest.raises(EngineUnavailable):
         already(_action(REMOVE), _snapshot(ContainerState.REMOVING, started_at=BEGAN))

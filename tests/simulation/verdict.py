@@ -102,20 +102,6 @@ def _is_known(world: "World", container: Container, session: Session | None) -> 
         world.violated("L1", f"{container.name} is ours, and no session is its")
 
 
-def _is_of_a_replay(world: "World", body: str) -> bool:
-    """Whether the end was told by an event that an engine repeated after a gap.
-
-    Known and not solved: the replay may begin after the `start` of a later run, whose `die` is then told as the end of
-    the last run that was known.
-    """
-    died_at = json.loads(body)["died_at"]
-    repeated = world.oracle.query(
-        "SELECT 1 FROM journal WHERE json_extract(body, '$.source') = 'replay' AND json_extract(body, '$.at') = ?",
-        died_at,
-    )
-    return died_at is not None and bool(repeated)
-
-
 def at_the_end(world: "World") -> None:
     """S13: every exit code on record is the one that the engine knew. And L1 once more."""
     converged(world)
@@ -133,9 +119,8 @@ def at_the_end(world: "World") -> None:
         clocks_set = sum(world.struck[what] for what in ("engine clock jumps", "wall jumps")) > 0
         # Behind a half-open stream an engine may have been away without anybody knowing.
         invented = told["exit_code"] == 255 and world.struck["half-open stream"] > 0
-        # Runs that an engine's own policy began unseen are told apart by their StartedAt only, which no `die` carries.
-        by_policy = world.daemon.policies.get(container, EngineRestart.NO) is not EngineRestart.NO
-        excused = invented or by_policy or clocks_set or _is_of_a_replay(world, body)
+        # Such an end is told as likely, with its reason: events were missing, and no look has shown that run since.
+        excused = invented or clocks_set or json.loads(body)["died_after_gap"]
         if truth.code != told["exit_code"] and not excused:
             name = container[:12]
             world.violated("S13", f"attempt {number} of {name} ended with {truth.code}, told as {told['exit_code']}")

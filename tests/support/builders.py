@@ -9,6 +9,7 @@ from controller.model.container import (
     ContainerState,
     EngineEvent,
     EventAction,
+    LogTail,
     Snapshot,
 )
 from controller.model.ids import ContainerId, ControllerId, SessionId, SessionName
@@ -89,9 +90,11 @@ def exited(code: int, *, started_s: float = 1.0, finished_s: float = 5.0, oom: b
     return replace(shot, oom_killed=oom)
 
 
-def seen(shot: Snapshot, *, seconds: float = 6.0, cause: LookCause = LookCause.EVENT) -> ContainerSeen:
+def seen(
+    shot: Snapshot, *, seconds: float = 6.0, cause: LookCause = LookCause.EVENT, tail: LogTail | None = None
+) -> ContainerSeen:
     """A look's answer."""
-    return ContainerSeen(snapshot=shot, cause=cause, asked_at=at(seconds), observed_at=at(seconds))
+    return ContainerSeen(snapshot=shot, cause=cause, asked_at=at(seconds), observed_at=at(seconds), tail=tail)
 
 
 def absent(*, seconds: float = 6.0, cause: LookCause = LookCause.EVENT) -> ContainerAbsent:
