@@ -21,6 +21,7 @@ from controller.api.shapes import (
     SweepView,
     Time,
 )
+from controller.core.row_fields import row_fields
 from controller.interfaces import PlanLine, Readiness, SweepReport
 from controller.model.exit import Exit
 from controller.model.instant import Instant, to_rfc3339
@@ -66,28 +67,7 @@ def session_view(session: Session, *, reachable: bool) -> SessionView:
 
 def row_view(row: JournalRow) -> RowView:
     """One journal row as the contract has it."""
-    draft = row.draft
-    return RowView(
-        seq=row.seq,
-        event=draft.kind,
-        session=draft.session,
-        attempt=draft.attempt,
-        from_phase=draft.from_phase,
-        to_phase=draft.to_phase,
-        health_from=draft.health_from,
-        health_to=draft.health_to,
-        reason=draft.reason,
-        message=draft.message,
-        source=draft.source,
-        actor=draft.actor,
-        at=_time(draft.at),
-        observed_at=to_rfc3339(draft.observed_at),
-        committed_at=to_rfc3339(row.committed_at),
-        container_id=draft.container_id,
-        exit=_exit_view(draft.exit),
-        evidence=draft.evidence,
-        action=draft.action,
-    )
+    return RowView.model_validate({"event": row.draft.kind, **row_fields(row)})
 
 
 def rows_view(rows: Sequence[JournalRow], *, limit: int) -> RowsView:

@@ -52,7 +52,8 @@ def on_seen(draft: Draft, seen: ContainerSeen) -> None:
     elif _is_same_run(attempt, draft.session.earlier, snapshot):
         _confirm(draft, attempt, snapshot)
         _apply_state(draft, seen)
-    elif snapshot.started_at < attempt.started_at:
+    elif snapshot.started_at < attempt.started_at or _known_earlier(draft, snapshot) is not None:
+        # Known by its own StartedAt, too: an engine's clock that was set back gives a later run an earlier one.
         _an_earlier_run(draft, seen)
     else:
         _a_run_nobody_knew(draft, seen)
@@ -110,9 +111,7 @@ def _is_same_run(attempt: Attempt, earlier: tuple[Attempt, ...], snapshot: Snaps
 
 def _is_the_run_before(draft: Draft, refused: Attempt, snapshot: Snapshot) -> bool:
     """Whether a start that was refused has left the container with the instants of an earlier run."""
-    if any(
-        one.container == snapshot.facts.id and one.started_at == snapshot.started_at for one in draft.session.earlier
-    ):
+    if _known_earlier(draft, snapshot) is not None:
         return True
     # After many refusals in a row the run itself is not among the few that are remembered.
     assert snapshot.started_at is not None
@@ -193,10 +192,9 @@ def _is_disowned(draft: Draft, attempt: Attempt, snapshot: Snapshot) -> bool:
     return snapshot.started_at <= attempt.died_at or (attempt.died_after_gap and runs_between)
 
 
-def _an_earlier_run(draft: Draft, seen: ContainerSeen) -> None:
-    snapshot, present = seen.snapshot, draft.attempt
-    assert present is not None
-    match = next(
+def _known_earlier(draft: Draft, snapshot: Snapshot) -> Attempt | None:
+    """The attempt before the present one that an inspect shows, by container and StartedAt."""
+    return next(
         (
             one
             for one in draft.session.earlier
@@ -204,6 +202,12 @@ def _an_earlier_run(draft: Draft, seen: ContainerSeen) -> None:
         ),
         None,
     )
+
+
+def _an_earlier_run(draft: Draft, seen: ContainerSeen) -> None:
+    snapshot, present = seen.snapshot, draft.attempt
+    assert present is not None
+    match = _known_earlier(draft, snapshot)
     if match is None and seen.asked_at > present.opened_at:
         # Asked for after the present run was known, and another one: the engine's clock was set back in between.
         _a_run_nobody_knew(draft, seen)

@@ -10,7 +10,7 @@ from controller.core.looks import on_seen
 from controller.core.opening import expect_attempt
 from controller.core.pursuing import pursue
 from controller.core.settling import begin, retry_later, settle
-from controller.model.action import ActionKind, Outcome, OutcomeKind
+from controller.model.action import Action, ActionKind, Outcome, OutcomeKind
 from controller.model.journal import RowKind
 from controller.model.observation import ContainerSeen, LookCause, OutcomeSeen
 from controller.model.phase import Desired, Phase
@@ -35,7 +35,20 @@ def on_outcome(draft: Draft, seen: OutcomeSeen) -> None:
         message=": ".join(part for part in (action.reason, outcome.message) if part),
         action=told,
     )
-    match action.kind:
+    if _is_of_an_earlier_container(draft.session, action):
+        draft.look(cause=LookCause.ACTION)
+    else:
+        _draw_consequences(draft, outcome, seen)
+    pursue(draft)
+
+
+def _is_of_an_earlier_container(session: Session, action: Action) -> bool:
+    """Whether the session has another container by now: whatever became of the earlier one moves nothing."""
+    return action.container is not None and session.container_id not in (None, action.container)
+
+
+def _draw_consequences(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:
+    match outcome.action.kind:
         case ActionKind.CREATE:
             _after_create(draft, outcome)
         case ActionKind.START:
@@ -45,8 +58,7 @@ def on_outcome(draft: Draft, seen: OutcomeSeen) -> None:
         case ActionKind.REMOVE:
             _after_remove(draft, outcome, seen)
         case _:
-            assert_never(action.kind)
-    pursue(draft)
+            assert_never(outcome.action.kind)
 
 
 def _after_create(draft: Draft, outcome: Outcome) -> None:

@@ -5,18 +5,16 @@ so that after a crash the last lines come again, marked as repeated.
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from typing import Final, Never
 
 import anyio
 
+from controller.core.row_fields import row_fields
 from controller.interfaces import Clock, JournalFilter, LedgerReader
 from controller.loops.log import Log
 from controller.loops.waiting import Bell, Tide
-from controller.model.exit import Exit
-from controller.model.instant import Instant, to_rfc3339
-from controller.model.journal import JournalDraft, JournalRow, RowKind
+from controller.model.journal import JournalRow, RowKind
 
 HELD_MAX: Final = 2_000
 """Rows in memory; beyond that they are read back from the ledger."""
@@ -106,44 +104,9 @@ class Publish:
     def _print(self, row: JournalRow) -> None:
         if row.draft.kind not in _PRINTED:
             return
-        fields = dict(line_of(row))
+        fields = row_fields(row)
+        if not fields["action"]:
+            del fields["action"]  # Only an action's line has one.
         if row.seq <= self._repeat_until:
             fields["repeated"] = True
         self._log.info(row.draft.kind.value, **fields)
-
-
-def line_of(row: JournalRow) -> Mapping[str, object]:
-    """The fields of a row's log line, under the contract's names."""
-    draft = row.draft
-    fields: dict[str, object] = {
-        "seq": row.seq,
-        "session": draft.session,
-        "attempt": draft.attempt,
-        "from": draft.from_phase,
-        "to": draft.to_phase,
-        "health_from": draft.health_from,
-        "health_to": draft.health_to,
-        "reason": draft.reason,
-        "message": draft.message,
-        "source": draft.source,
-        "actor": draft.actor,
-        "at": _time(draft.at),
-        "observed_at": _time(draft.observed_at),
-        "committed_at": _time(row.committed_at),
-        "container_id": draft.container_id,
-        "exit": _exit(draft.exit),
-        "evidence": draft.evidence,
-    }
-    return {**fields, **_action(draft)}
-
-
-def _action(draft: JournalDraft) -> Mapping[str, object]:
-    return {"action": draft.action} if draft.action else {}
-
-
-def _exit(exit_: Exit | None) -> Mapping[str, object] | None:
-    return None if exit_ is None else {**asdict(exit_), "evidence": list(exit_.evidence)}
-
-
-def _time(instant: Instant | None) -> str | None:
-    return None if instant is None else to_rfc3339(instant)

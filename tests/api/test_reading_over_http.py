@@ -9,8 +9,8 @@ import anyio
 import pytest
 from aiohttp import ClientResponse
 
+from controller.core.row_fields import row_fields
 from controller.interfaces import Batch, CommittedDecision, JournalFilter, PlanLine, Readiness
-from controller.loops.publish import line_of
 from controller.model.ids import ContainerId
 from controller.model.journal import RowKind
 from controller.model.reason import Reason
@@ -121,7 +121,7 @@ async def test_a_row_is_told_over_http_as_in_the_log(site: Site, world: World) -
     rows = await world.ledger.journal(JournalFilter())
     told = (await _json(site, "/v1/journal"))["items"]
     for row, over_http in zip(rows, told, strict=True):
-        logged = json.loads(json.dumps(line_of(row)))
+        logged = json.loads(json.dumps(row_fields(row)))
         assert logged == {key: over_http[key] for key in logged}
 
 

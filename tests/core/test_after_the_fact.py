@@ -7,9 +7,11 @@ import pytest
 from controller.model.action import OutcomeKind
 from controller.model.container import ContainerFacts, ContainerState, EngineRestart, EventAction
 from controller.model.exit import Confidence
-from controller.model.observation import EngineLost, LookCause, Verb
+from controller.model.ids import ContainerId
+from controller.model.observation import DeadlineReached, EngineLost, LookCause, Verb
 from controller.model.phase import Desired, Phase
 from controller.model.reason import ACTOR_ENGINE, ACTOR_EXTERNAL, ACTOR_UNKNOWN, Reason, Source
+from controller.model.spec import RestartMode
 from tests.support import builders as make
 from tests.support.story import Story, running_session
 
@@ -189,3 +191,34 @@ def test_what_happened_before_the_run_that_is_known_is_not_told_of_it(action: Ev
     assert story.session.phase is Phase.RUNNING
     assert story.attempt == before
     assert story.last.looks
+
+
+def test_an_old_answer_that_shows_the_run_before_opens_nothing_though_the_engines_clock_was_set_back() -> None:
+    story = running_session(make.spec(RestartMode.ALWAYS))
+    story(make.event(EventAction.DIE, 40, exit_code=1))
+    before = make.exited(1, started_s=1.5, finished_s=40)
+    story(make.seen(replace(before, started_at=make.running().started_at), seconds=41))
+    story(DeadlineReached(observed_at=make.at(60)))
+    # The clock of the engine has been set back: the new run's StartedAt lies before the old one's.
+    story(make.outcome(story.action, 61, shot=make.running(0.5)))
+    assert story.session.phase is Phase.RUNNING
+    rows = len(story.told())
+    story(replace(make.seen(make.exited(1, finished_s=40), seconds=62), asked_at=make.at(60.5)))
+    assert story.session.phase is Phase.RUNNING
+    assert len(story.told()) == rows
+
+
+def test_what_came_of_an_action_on_a_container_that_was_replaced_moves_nothing() -> None:
+    story, facts = watched()
+    story(make.event(EventAction.DIE, 5, exit_code=1))
+    story(make.seen(replace(make.exited(1), facts=facts)))
+    story(make.verb(Verb.START, 10))
+    start = story.action
+    story(make.event(EventAction.DESTROY, 11))
+    successor = replace(facts, id=ContainerId("d" * 64), created_at=make.at(12))
+    story(make.seen(make.running(12, facts=successor), seconds=13))
+    assert story.session.phase is Phase.RUNNING
+    story(make.outcome(start, 14, kind=OutcomeKind.GONE))
+    assert story.session.phase is Phase.RUNNING
+    assert not story.session.open_actions
+    assert story.session.removed_at is None
