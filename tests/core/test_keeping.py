@@ -6,11 +6,13 @@ import pytest
 
 from controller.core.deadlines import is_at_rest
 from controller.core.outlook import outlook
+from controller.core.why import explain
+from controller.core.wording import clock
 from controller.model.action import ActionKind, OutcomeKind
 from controller.model.container import ContainerState, EventAction, LogTail, Snapshot
 from controller.model.ids import ContainerId
 from controller.model.instant import Instant
-from controller.model.journal import RowKind
+from controller.model.journal import Evidence, JournalRow, RowKind
 from controller.model.observation import (
     ContainerSeen,
     ControllerStarted,
@@ -320,6 +322,31 @@ def test_a_container_whose_second_start_was_refused_goes_too() -> None:
     assert (story.session.phase, story.session.due_at) == (Phase.FAILED, make.at(107))
     story(_look(refused, 108))
     assert story.action.kind is ActionKind.REMOVE
+
+
+def test_why_says_afterwards_that_the_controller_removed_it_and_shows_what_was_kept() -> None:
+    story = _pruned()
+    rows = [
+        JournalRow(seq=seq, decision=seq, committed_at=row.observed_at, draft=row)
+        for seq, row in enumerate(story.rows, start=1)
+    ]
+    kept = Evidence(
+        session_id=story.session.id,
+        attempt=1,
+        container_id=make.CONTAINER,
+        kept_at=make.at(5),
+        tail=LAST_WORDS,
+        probes=(),
+        state="",
+    )
+    told = explain(session=story.session, rows=rows, evidence=kept, now=make.at(200))
+    assert told.sentence == "worker ended with an error after 4 s: its program returned exit code 1."
+    assert any("container_pruned; by the controller" in fact for fact in told.facts)
+    assert told.facts[-1] == "| last words"
+    removed_at = clock(make.at(106), now=make.at(200))
+    assert told.outlook.endswith(
+        f" The controller removed its container at {removed_at}, when its time was over; a start makes a new one."
+    )
 
 
 def test_the_outlook_says_until_when_it_is_kept() -> None:
