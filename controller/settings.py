@@ -18,7 +18,10 @@ ORPHAN_POLICIES: Final = ("remove", "report", "adopt")
 _PREFIX: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,30}")
 _TRUE: Final = ("true", "1", "yes")
 _FALSE: Final = ("false", "0", "no")
+FOREVER: Final = "forever"
 _SOCKETS: Final = ("/run/docker.sock", "/var/run/docker.sock")
+_KEEP_MAX_S: Final = 3_153_600_000.0
+"""A hundred years. Whoever means longer says that he means for ever."""
 FORWARDED_KEYS: Final = (
     "ANTHROPIC_API_KEY",
     "OPENAI_API_KEY",
@@ -56,6 +59,10 @@ class Settings:
     exit_when_engine_lost_s: float = 0.0
     """0 means never."""
     connect_grace_s: float = 60.0
+    keep_failed_s: float | None = 604_800.0
+    """How long the container of a session that failed is kept; None for ever."""
+    keep_stopped_s: float | None = 86_400.0
+    """The same for one that ended well, or was stopped; 0 removes it at once."""
     log_format: str = "json"
     log_level: str = "info"
     retain_days: float = 30.0
@@ -157,6 +164,16 @@ class _Reader:
             raise SettingsError(f"{name}={value!r} is not allowed: use a number from {low:g} to {high:g}")
         return number
 
+    def length_or_forever(self, name: str, default: float, *, high: float) -> float | None:
+        value = self.text(name, f"{default:g}")
+        if value.lower() == FOREVER:
+            return None
+        try:
+            return self.number(name, default, low=0, high=high)
+        except SettingsError as error:
+            allowed = f"a number from 0 to {high:.0f}, or {FOREVER}"
+            raise SettingsError(f"{name}={value!r} is not allowed: use {allowed}") from error
+
     def whole(self, name: str, default: int, *, low: int, high: int) -> int:
         number = self.number(name, default, low=low, high=high)
         if number != int(number):
@@ -199,6 +216,8 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         shutdown_timeout_s=read.number("AGENTD_SHUTDOWN_TIMEOUT_S", 30, low=1, high=3_600),
         exit_when_engine_lost_s=read.number("AGENTD_EXIT_WHEN_ENGINE_LOST_S", 0, low=0, high=86_400),
         connect_grace_s=read.number("AGENTD_CONNECT_GRACE_S", 60, low=1, high=86_400),
+        keep_failed_s=read.length_or_forever("AGENTD_KEEP_FAILED_S", 604_800, high=_KEEP_MAX_S),
+        keep_stopped_s=read.length_or_forever("AGENTD_KEEP_STOPPED_S", 86_400, high=_KEEP_MAX_S),
         log_format=read.choice("AGENTD_LOG_FORMAT", "auto", ("auto", "console", "json")),
         log_level=read.choice("AGENTD_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
         retain_days=read.number("AGENTD_RETAIN_DAYS", 30, low=0.01, high=36_500),

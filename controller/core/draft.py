@@ -74,6 +74,7 @@ class Draft:
             reason=reason,
             message=message,
             since=self.now if moved else self.session.since,
+            removal_again_at=None if moved else self.session.removal_again_at,
             health=self.session.health if keeps_health else Health.UNKNOWN,
             unhealthy_since=self.session.unhealthy_since if keeps_health else None,
             connection_due_at=self._connection_due(moved=moved) if keeps_health else None,
@@ -177,7 +178,7 @@ class Draft:
 
     def done(self, reply: Reply | None = None) -> Decision:
         """The decision. The ledger's invariants about one decision are asserted here."""
-        session = self.session = replace(self.session, due_at=earliest(self.session))
+        session = self.session = replace(self.session, due_at=earliest(self.session, rules=self.rules))
         if session != self._told:
             self.tell(kind=RowKind.NOTE)
         assert len(session.open_actions) <= 1, f"{session.name}: {session.open_actions}"

@@ -9,6 +9,7 @@ from typing import Final
 
 from controller.core.diagnosis import Diagnosis, EndFacts, diagnose
 from controller.core.draft import Draft
+from controller.core.keeping import is_pruning, pruned
 from controller.core.rules import KILL_SLACK_S, LOOK_OWED_S, PROVISIONAL_S, STABLE_AFTER_S
 from controller.core.settling import settle
 from controller.core.signals import can_end
@@ -227,7 +228,7 @@ def container_gone(draft: Draft, *, source: Source | None = None) -> None:
     if attempt is not None and attempt.ended_at is None:
         _gone_before_start(draft, attempt)
     elif attempt is not None:
-        if _is_forced_removal(draft.session, attempt, destroyed_at):
+        if not draft.session.open_actions and _is_forced_removal(draft.session, attempt, destroyed_at):
             refine_end(draft, replace(_known_end(attempt), removed_with_kill=True))
         _look_is_settled(draft)
     _leave_container(draft, source=source)
@@ -371,6 +372,10 @@ def _gone_before_start(draft: Draft, attempt: Attempt) -> None:
 def _leave_container(draft: Draft, *, source: Source | None) -> None:
     """The container is no more. A session that is to run again lives on without it; any other is removed."""
     session = draft.session
+    if session.removal_again_at is not None and is_pruning(session):
+        # A removal of ours that the engine gave no certain answer to has been done after all.
+        pruned(draft)
+        return
     waits = session.next_attempt_at is not None or session.restart_wanted or bool(session.open_actions)
     end_unseen = session.reason in (Reason.LOST, Reason.EXIT_UNKNOWN)
     if session.origin is Origin.REQUESTED and not session.removal_wanted and (waits or end_unseen):

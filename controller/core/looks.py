@@ -18,6 +18,7 @@ from controller.core.ending import (
     refine_end,
     restarts_by_engine,
 )
+from controller.core.keeping import is_kept_long_enough
 from controller.core.opening import change_container, open_attempt
 from controller.core.pursuing import pursue
 from controller.core.settling import retry_later, settle
@@ -30,6 +31,7 @@ from controller.model.session import Attempt
 _LOOK_AGAIN_S: Final = 2.0
 _INVENTED_CODE: Final = 255
 _OVER: Final = (ContainerState.EXITED, ContainerState.DEAD)
+_NEVER_STARTED: Final = LogTail(lines=(), truncated=False, absent="never started")
 _ADRIFT: Final = (Phase.STARTING, Phase.PENDING)
 
 
@@ -45,6 +47,8 @@ def on_seen(draft: Draft, seen: ContainerSeen) -> None:
     elif attempt is None or attempt.started_at is None:
         if attempt is None or not _is_the_run_before(draft, attempt, snapshot):
             _a_run_nobody_knew(draft, seen)
+        elif _is_to_go(draft):
+            _keep(draft, replace(seen, tail=_NEVER_STARTED))
     elif _is_same_run(attempt, draft.session.earlier, snapshot):
         _confirm(draft, attempt, snapshot)
         _apply_state(draft, seen)
@@ -144,10 +148,15 @@ def _never_started(draft: Draft, seen: ContainerSeen) -> None:
         _keep(draft, seen)
         end_attempt(draft, end, source=_hindsight(seen))
         return
-    if session.removal_wanted:
+    if _is_to_go(draft):
         _keep(draft, seen)
     if session.phase is Phase.STARTING and not session.open_actions:
         retry_later(draft, message="the engine did not start it")
+
+
+def _is_to_go(draft: Draft) -> bool:
+    """Whether its container is to be removed, for which there must be evidence even of what never ran."""
+    return draft.session.removal_wanted or is_kept_long_enough(draft)
 
 
 def _a_run_nobody_knew(draft: Draft, seen: ContainerSeen) -> None:
@@ -328,12 +337,16 @@ def _back_off_with_engine(draft: Draft, seen: ContainerSeen) -> None:
 
 def _keep(draft: Draft, seen: ContainerSeen) -> None:
     attempt = draft.attempt
-    if attempt is None or attempt.evidence_kept:
+    if attempt is None:
         return
-    if seen.tail is not None:
+    if attempt.evidence_kept:
+        # Lines that could not be had at its end may be told now, and never after.
+        if seen.tail is not None and seen.tail.lines and is_kept_long_enough(draft):
+            draft.keep(seen.snapshot, seen.tail)
+    elif seen.tail is not None:
         draft.keep(seen.snapshot, seen.tail)
     elif seen.snapshot.started_at is None:
-        draft.keep(seen.snapshot, LogTail(lines=(), truncated=False, absent="never started"))
+        draft.keep(seen.snapshot, _NEVER_STARTED)
     else:
         draft.look(cause=seen.cause, tail=True)
 

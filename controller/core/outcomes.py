@@ -5,6 +5,7 @@ from typing import Final, assert_never
 
 from controller.core.draft import Draft
 from controller.core.ending import End, container_gone, end_attempt
+from controller.core.keeping import is_pruning, not_pruned, pruned
 from controller.core.looks import on_seen
 from controller.core.opening import expect_attempt
 from controller.core.pursuing import pursue
@@ -163,9 +164,13 @@ def _stop_did_not_happen(draft: Draft) -> None:
 
 def _after_remove(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:
     if outcome.kind in (OutcomeKind.DONE, OutcomeKind.GONE):
-        if draft.session.removed_at is None:
+        if is_pruning(draft.session):
+            pruned(draft)
+        elif draft.session.removed_at is None:
             container_gone(draft)
         return
+    if is_pruning(draft.session):
+        not_pruned(draft)
     if outcome.kind is OutcomeKind.DROPPED and draft.session.origin is not Origin.ORPHAN:
         # Decided anew, against the container as it is known now: what somebody asked for is not given up.
         draft.look(cause=LookCause.ACTION)

@@ -5,6 +5,7 @@ It tells only what is stored as decided or due, and promises nothing that `trans
 
 from typing import assert_never
 
+from controller.core.deadlines import is_at_rest
 from controller.core.restart_policy import count_in_window
 from controller.core.wording import clock, length, memory
 from controller.model.container import EngineRestart
@@ -34,7 +35,7 @@ def outlook(session: Session, *, now: Instant) -> str:
         case Phase.BACKOFF:
             return _backoff(session, now=now)
         case Phase.STOPPED | Phase.FAILED:
-            return _ended(session, now=now)
+            return f"{_ended(session, now=now)}{_container_kept(session, now=now)}"
         case _:
             assert_never(session.phase)
 
@@ -139,6 +140,14 @@ def _ended(session: Session, *, now: Instant) -> str:
     if session.desired is Desired.RUNNING:
         return _wanted(session)
     return f"{_why_not(session)} {_advice(session)}"
+
+
+def _container_kept(session: Session, *, now: Instant) -> str:
+    if session.due_at is None or not is_at_rest(session):
+        return ""
+    if session.due_at <= now:
+        return " Its container was kept for long enough and is about to be removed."
+    return f" Its container is kept until {clock(session.due_at, now=now)}, then it is removed; what it said stays."
 
 
 def _wanted(session: Session) -> str:

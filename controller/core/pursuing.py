@@ -4,9 +4,10 @@ from dataclasses import replace
 from typing import Final
 
 from controller.core.draft import Draft
+from controller.core.keeping import is_kept_long_enough, remove_container, toward_pruning
 from controller.core.settling import settle
 from controller.model.action import ActionKind
-from controller.model.observation import ContainerSeen, LookCause
+from controller.model.observation import LookCause
 from controller.model.phase import Desired, Phase
 from controller.model.reason import ACTOR_CONTROLLER, Reason
 from controller.model.session import Intent, Origin, Session, StopCause
@@ -36,6 +37,8 @@ def pursue(draft: Draft) -> None:
     elif session.phase.is_ended and session.look_owed_until is None:
         # What could not be settled while an action was open is settled now.
         settle(draft)
+        if is_kept_long_enough(draft):
+            toward_pruning(draft)
 
 
 def want_stop(draft: Draft, cause: StopCause, *, actor: str, longest_grace_s: float | None = None) -> None:
@@ -92,7 +95,7 @@ def _toward_stop(draft: Draft, intent: Intent) -> None:
 
 
 def _toward_removal(draft: Draft) -> None:
-    session, attempt = draft.session, draft.session.attempt
+    session = draft.session
     if _is_in_the_dark(session):
         draft.look(cause=LookCause.ACTION, delay_s=_LOOK_AGAIN_S)
     elif has_process(session):
@@ -104,13 +107,9 @@ def _toward_removal(draft: Draft) -> None:
     elif session.container is None:
         draft.session = replace(session, removed_at=draft.now, removal_wanted=False, next_attempt_at=None)
         draft.tell(message="removed; it had no container")
-    elif attempt is not None and not attempt.evidence_kept:
-        # What is about to be lost is committed first, always. A look that could not tell it is not repeated at once.
-        delay_s = _LOOK_AGAIN_S if isinstance(draft.observation, ContainerSeen) else 0.0
-        draft.look(cause=LookCause.REQUEST, delay_s=delay_s, tail=True)
     else:
         cause = StopCause.ORPHAN if session.origin is Origin.ORPHAN else StopCause.REMOVE
-        draft.act(ActionKind.REMOVE, why=_WHY[cause])
+        remove_container(draft, why=_WHY[cause])
 
 
 def _is_in_the_dark(session: Session) -> bool:

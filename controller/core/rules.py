@@ -24,6 +24,9 @@ ACTION_LIMIT_S: Final = 120.0
 EXPIRY_WARNING_S: Final = 60.0
 """A session with a TTL is warned of its end this long before, or at half of a shorter TTL."""
 
+REMOVAL_AGAIN_S: Final = 300.0
+"""A container that was kept for long enough and could not be removed is removed so much later, if it can be then."""
+
 EARLIER_ATTEMPTS: Final = 3
 """Attempts kept in the session beside the present one, for observations that come late."""
 
@@ -40,6 +43,10 @@ class Rules:
     connect_grace_s: float = 60.0
     orphan_policy: str = "remove"
     orphan_grace_s: float = 300.0
+    keep_failed_s: float | None = 604_800.0
+    """How long the container of a session that failed is kept; None for ever."""
+    keep_stopped_s: float | None = 86_400.0
+    """The same for one that ended well, or was stopped."""
     may_restart: bool = True
     may_manage: bool = True
 

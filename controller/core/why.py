@@ -58,7 +58,7 @@ def explain(*, session: Session, rows: Sequence[JournalRow], evidence: Evidence 
     return Explanation(
         sentence=_sentence(session, rows=told, now=now),
         facts=tuple([*_earlier(session), *_chain(session, told), *_decided(session), *_kept(evidence)]),
-        outlook=outlook(session, now=now),
+        outlook=f"{outlook(session, now=now)}{_pruned(session, told, now=now)}",
     )
 
 
@@ -152,6 +152,17 @@ def _removed(session: Session, *, rows: Sequence[JournalRow]) -> str:
     by = next((row.draft.actor for row in reversed(rows) if row.draft.reason in _REMOVALS), None)
     opening = f"{name} was removed" + ("" if by is None else f" by {person(by)}")
     return f"{opening}; before that, {_ended(session, subject='it', rows=rows)}"
+
+
+def _pruned(session: Session, rows: Sequence[JournalRow], *, now: Instant) -> str:
+    """What became of the container, where the session lives on without it."""
+    if session.container is not None or session.removed_at is not None or not session.phase.is_ended:
+        return ""
+    pruned = [row.draft for row in rows if row.draft.reason is Reason.CONTAINER_PRUNED]
+    if not pruned or pruned[-1].attempt != session.attempt_count:
+        return ""
+    at = clock(pruned[-1].observed_at, now=now)
+    return f" The controller removed its container at {at}, when its time was over; a start makes a new one."
 
 
 def _earlier(session: Session) -> Iterator[str]:

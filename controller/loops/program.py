@@ -199,6 +199,8 @@ def rules_of(settings: Settings, meta: Meta) -> Rules:
         connect_grace_s=settings.connect_grace_s,
         orphan_policy=settings.orphan_policy,
         orphan_grace_s=settings.orphan_grace_s,
+        keep_failed_s=settings.keep_failed_s,
+        keep_stopped_s=settings.keep_stopped_s,
         may_restart=settings.may_restart,
         may_manage=settings.may_manage,
     )

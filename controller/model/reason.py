@@ -41,6 +41,7 @@ class Reason(StrEnum):
     EXPIRING = "expiring"
     EXPIRED = "expired"
     RENEWED = "renewed"
+    CONTAINER_PRUNED = "container_pruned"
     ADOPTED = "adopted"
     DUPLICATE = "duplicate"
     ORPHAN_FOUND = "orphan_found"

@@ -152,6 +152,8 @@ class Session:
     unhealthy_since: Instant | None = None
     expires_at: Instant | None = None
     expiry_warned: bool = False
+    removal_again_at: Instant | None = None
+    """The engine has not removed its container, though that has been kept for long enough: not to be asked before."""
     removed_at: Instant | None = None
     action_count: int = 0
     """Actions ever decided for this session: the next one's number is one higher."""

@@ -98,6 +98,24 @@ async def test_half_a_port_is_2(bare_ctl: Ctl) -> None:
     )
 
 
+@pytest.mark.parametrize("value", ["soon", "-1", "nan", "inf", "3153600001"])
+async def test_a_time_to_keep_that_is_no_time_is_2(bare_ctl: Ctl, value: str) -> None:
+    called = await bare_ctl("settings", AGENTD_KEEP_FAILED_S=value)
+    assert (called.code, called.err) == (
+        2,
+        f"agentdctl: AGENTD_KEEP_FAILED_S={value!r} is not allowed: use a number from 0 to 3153600000, or forever\n",
+    )
+
+
+async def test_a_container_can_be_kept_for_ever_or_not_at_all(bare_ctl: Ctl) -> None:
+    called = await bare_ctl("settings", AGENTD_KEEP_FAILED_S="Forever", AGENTD_KEEP_STOPPED_S="0")
+    shown = {line.split()[0]: line.split()[1:] for line in called.out.splitlines() if "AGENTD_KEEP" in line}
+    assert shown == {
+        "AGENTD_KEEP_FAILED_S": ["forever", "environment"],
+        "AGENTD_KEEP_STOPPED_S": ["0", "environment"],
+    }
+
+
 @pytest.mark.parametrize("text", ["image: 2001-99-99", "? {a: 1}\n: 2", "image: !!binary aGk=", "image: &a [*a]"])
 async def test_a_spec_file_that_says_nothing_that_can_be_sent_is_2(bare_ctl: Ctl, tmp_path: Path, text: str) -> None:
     spec = tmp_path / "spec.yaml"

@@ -33,6 +33,18 @@ def test_a_session_whose_start_was_refused_can_be_removed() -> None:
     assert story.session.removed_at is not None
 
 
+def test_a_session_whose_second_start_was_refused_can_be_removed() -> None:
+    story = running_session()
+    ended, refused = make.exited(0, finished_s=3), replace(make.exited(127, finished_s=3), error="no such command")
+    story(make.verb(Verb.STOP, 2))
+    story(make.outcome(story.action, 3, shot=ended))
+    story(make.verb(Verb.START, 4))
+    story(make.outcome(story.action, 5, kind=OutcomeKind.REFUSED, shot=refused, message="no such command"))
+    story(make.verb(Verb.REMOVE, 6))
+    story(replace(make.seen(refused, seconds=7), tail=LogTail(lines=("bye",), truncated=False)))
+    assert story.action.kind is ActionKind.REMOVE
+
+
 @pytest.mark.parametrize("state", [ContainerState.REMOVING, ContainerState.UNKNOWN])
 def test_a_look_that_could_not_tell_what_is_lost_is_not_repeated_at_once(state: ContainerState) -> None:
     story = _refused()

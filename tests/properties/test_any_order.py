@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.core.deadlines import earliest
+from controller.core.rules import Rules
 from controller.core.transitions import decide
 from controller.model.action import OutcomeKind
 from controller.model.container import ContainerState, EngineRestart, EventAction, LogTail
@@ -106,8 +107,8 @@ def _engine_policy(story: Story) -> EngineRestart:
     return container.engine_restart if container is not None else EngineRestart.NO
 
 
-def _begin(origin: Origin, mode: RestartMode, engine_restart: EngineRestart) -> Story:
-    story = Story()
+def _begin(origin: Origin, mode: RestartMode, engine_restart: EngineRestart, rules: Rules) -> Story:
+    story = Story(rules)
     if origin is Origin.REQUESTED:
         story(make.requested(make.spec(mode, expect_connection=True, ttl_s=1000.0)))
         return story
@@ -128,9 +129,9 @@ def _is_going_somewhere(session: Session) -> None:
     assert session.container.engine_restart is not EngineRestart.NO
 
 
-def _holds(before: Session, after: Session) -> None:
+def _holds(before: Session, after: Session, rules: Rules) -> None:
     assert len(after.open_actions) <= 1
-    assert after.due_at == earliest(after)
+    assert after.due_at == earliest(after, rules=rules)
     assert after.phase is Phase.RUNNING or after.health is Health.UNKNOWN
     assert after.attempt_count >= before.attempt_count
     if after.phase.is_live:
@@ -153,15 +154,18 @@ def _holds(before: Session, after: Session) -> None:
     origin=st.sampled_from([Origin.REQUESTED, Origin.EXTERNAL, Origin.ADOPTED, Origin.ORPHAN]),
     mode=st.sampled_from([one for one in RestartMode]),
     engine_restart=st.sampled_from([EngineRestart.NO, EngineRestart.ALWAYS, EngineRestart.ON_FAILURE]),
+    keep_s=st.sampled_from([None, 0.0, 20.0]),
     script=st.lists(st.tuples(_steps, _observations()), max_size=25),
 )
 def test_any_order_of_observations_keeps_what_must_hold(
     origin: Origin,
     mode: RestartMode,
     engine_restart: EngineRestart,
+    keep_s: float | None,
     script: list[tuple[float, Callable[[Story, float], Observation | None]]],
 ) -> None:
-    story, now = _begin(origin, mode, engine_restart), 1.0
+    rules = replace(make.RULES, keep_failed_s=keep_s, keep_stopped_s=keep_s)
+    story, now = _begin(origin, mode, engine_restart, rules), 1.0
     fed: list[tuple[Observation, Instant]] = []
     start = story.session
     for step_s, build in script:
@@ -172,10 +176,10 @@ def test_any_order_of_observations_keeps_what_must_hold(
         before = story.session
         story(observation, now=make.at(now))
         fed.append((observation, make.at(now)))
-        _holds(before, story.session)
+        _holds(before, story.session, rules)
     replayed = start
     for observation, instant in fed:
-        again = decide(replayed, observation, now=instant, rules=make.RULES).session
+        again = decide(replayed, observation, now=instant, rules=rules).session
         assert again is not None
         replayed = again
     assert replayed == story.session

@@ -72,6 +72,8 @@ def knobs_of(scenario: Scenario, path: str) -> Knobs:
             sweep_interval_s=20.0,
             orphan_grace_s=5.0,
             stop_grace_s=2.0,
+            keep_failed_s=scenario.keep_s,
+            keep_stopped_s=scenario.keep_s,
             shutdown_timeout_s=10.0,
         ),
         limits=TimeLimits(),

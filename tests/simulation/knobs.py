@@ -15,6 +15,7 @@ from controller.engine.limits import TimeLimits
 from controller.settings import Settings
 from tests.simulation.daemon import Traits
 from tests.simulation.faults import CALL_FAULTS, Fault
+from tests.simulation.keeping import kept
 
 SIZES: Final = (2, 5, 10, 20)
 _LOOP_KNOBS: Final[tuple[tuple[str, str, tuple[float, ...]], ...]] = (
@@ -78,10 +79,18 @@ class Knobs:
     loop_knobs: list[tuple[str, str, float]] = field(default_factory=list)
 
 
-def draw(rng: random.Random, *, path: str, sessions_count: int | None = None, quiet_at_s: float | None = None) -> Knobs:
-    """All knobs of one world."""
+def draw(
+    rng: random.Random,
+    *,
+    path: str,
+    keep: random.Random | None = None,
+    sessions_count: int | None = None,
+    quiet_at_s: float | None = None,
+) -> Knobs:
+    """All knobs of one world. `keep` are the dice for how long containers are kept; without them, a day or more."""
+    settings = _settings(rng, path)
     return Knobs(
-        settings=_settings(rng, path),
+        settings=settings if keep is None else kept(settings, keep),
         limits=_limits(rng),
         traits=Traits(
             version=rng.choice(("20.10.24", "28.5.2", "29.1.0")),

@@ -1,4 +1,4 @@
-"""Twelve small stories in which each thing that the controller does happens at least once. Nothing goes wrong in them.
+"""Thirteen small stories in which each thing that the controller does happens at least once. Nothing goes wrong there.
 
 `complete.py` plays each again and again, with one fault at every place where one can be.
 """
@@ -31,6 +31,8 @@ class Scenario:
     expect: Callable[[World], str] = lambda world: ""
     """What must have come of it when nothing went wrong: a complaint, or nothing."""
     quiet_at_s: float = 60.0
+    keep_s: float | None = 86_400.0
+    """How long the container of a session at rest is kept."""
     small: bool = False
     """Short enough to be stopped and cancelled at every single step."""
 
@@ -92,6 +94,12 @@ def stopped_by_request(world: World) -> None:
 def restarted_by_request(world: World) -> None:
     create(world, 2.0, "one", spec(Program()))
     ask(world, 10.0, Verb.RESTART, "one")
+
+
+def kept_and_removed(world: World) -> None:
+    """Its container is removed once its time is over; a start makes a new one, which ends and goes as well."""
+    create(world, 2.0, "fails", spec(Program(runs_s=1.0, code=3)))
+    ask(world, 15.0, Verb.START, "fails")
 
 
 def removed_by_force(world: World) -> None:
@@ -223,6 +231,13 @@ SCENARIOS: Final = (
         story=removed_by_force,
         expect=_came_to(starts=2, running=1, reasons=("removed_by_request",)),
         quiet_at_s=40.0,
+    ),
+    Scenario(
+        name="kept and removed",
+        story=kept_and_removed,
+        expect=_came_to(starts=2, running=0, reasons=("error_exit", "container_pruned")),
+        quiet_at_s=40.0,
+        keep_s=5.0,
     ),
     Scenario(
         name="watched",

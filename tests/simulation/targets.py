@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from controller.model.ids import ContainerId
+from tests.simulation import keeping
 from tests.simulation.containers import Container
 from tests.simulation.exchange import Request
 
@@ -44,6 +45,7 @@ def judge(world: "World", oracle: "Oracle", request: Request) -> None:
     _not_early(world, oracle, request, container)
     if request.kind == "remove":
         _evidence_first(world, oracle, request, container)
+        keeping.judge(world, oracle, request, container)
 
 
 def _open_action(world: "World", oracle: "Oracle", request: Request) -> dict[str, Any] | None:

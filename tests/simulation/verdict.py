@@ -18,6 +18,7 @@ from controller.model.reason import Reason
 from controller.model.session import Origin, Session
 from controller.model.spec import RestartMode
 from controller.store import codec
+from tests.simulation import keeping
 from tests.simulation.containers import Container, Status
 from tests.simulation.daemon import Truth
 
@@ -59,6 +60,7 @@ def _as_it_is(world: "World", session: Session) -> None:
     if session.phase not in _PHASES[container.status]:
         world.violated("L1", f"{session.name} is {session.phase}, its container {container.status}")
     _not_stuck(world, session)
+    keeping.converged(world, session, container)
     # What our own shutdown stopped is started again only by a restart policy; what was wanted stays on record.
     left_down = session.reason is Reason.CONTROLLER_SHUTDOWN and session.policy.mode is RestartMode.NO
     wanted = session.desired is Desired.RUNNING and not left_down
@@ -103,6 +105,7 @@ def _is_known(world: "World", container: Container, session: Session | None) -> 
 def at_the_end(world: "World") -> None:
     """S13: every exit code on record is the one that the engine knew. And L1 once more."""
     converged(world)
+    keeping.at_the_end(world)
     replayed(world)
     ends = _ends(world.daemon.history)
     for container, started_at, number, body in world.oracle.query(

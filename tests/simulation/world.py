@@ -64,7 +64,7 @@ class World:
         folder.mkdir(parents=True)
         self.path = folder / "controller.db"
         self.timeline = Timeline()
-        self.knobs = knobs or draw(self.dice("knobs"), path=str(self.path))
+        self.knobs = knobs or draw(self.dice("knobs"), path=str(self.path), keep=self.dice("keep"))
         self.daemon = Daemon(timeline=self.timeline, rng=self.dice("engine"), traits=self.knobs.traits)
         self.daemon.missing_images.add("no-such")
         faults = self.knobs.event_faults

@@ -33,7 +33,14 @@ T0 = Instant(1_790_000_000_000_000_000)
 """When tests begin, on every clock."""
 
 CONTAINER = ContainerId("c" * 64)
-RULES = Rules(controller_id=ControllerId("1234567890abcdef"), prefix="agentd", engine="docker")
+RULES = Rules(
+    controller_id=ControllerId("1234567890abcdef"),
+    prefix="agentd",
+    engine="docker",
+    keep_failed_s=None,
+    keep_stopped_s=None,
+)
+"""Containers are kept for ever, so that nothing is due to a session at rest."""
 
 
 def at(seconds: float) -> Instant:

@@ -43,7 +43,7 @@ def _violations(bug: Planted, *, seeds: int, runs: int) -> Iterator[tuple[str, s
 
 
 def scenario_named(name: str) -> Scenario:
-    """One of the twelve."""
+    """One of the thirteen."""
     return next(scenario for scenario in SCENARIOS if scenario.name == name)
 
 

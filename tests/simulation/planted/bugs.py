@@ -9,12 +9,15 @@ import anyio
 
 from controller.core import (
     admission,
+    deadlines,
     diagnosis,
     draft,
     drift,
     ending,
     events,
+    keeping,
     looks,
+    outcomes,
     ownership,
     pursuing,
     restart_policy,
@@ -23,11 +26,12 @@ from controller.core import (
     turns,
     wishes,
 )
+from controller.core.rules import Rules
 from controller.errors import ContainerGone, EngineUnavailable, LedgerError
 from controller.interfaces import Answer, Batch
 from controller.loops import act, look, program, react, shutdown, sweep, waiting, watch, windows
-from controller.model.action import Action
-from controller.model.instant import after
+from controller.model.action import Action, ActionKind
+from controller.model.instant import Instant, after
 from controller.model.journal import JournalRow
 from controller.model.phase import Phase
 from controller.model.reason import Reason
@@ -170,8 +174,25 @@ def _no_evidence(draft_: Any) -> None:
 _toward_removal = pursuing._toward_removal
 
 
-def _as_if_never_due(session: Session) -> None:
+def _as_if_never_due(session: Session, *, rules: Rules) -> None:
     return None
+
+
+def _no_time_to_keep(session: Session, *, rules: Rules) -> Instant | None:
+    return session.since if deadlines.is_at_rest(session) else None
+
+
+def _never_long_enough(draft_: Any) -> bool:
+    return False
+
+
+def _whatever_is_lost(draft_: Any, *, why: str, **_: Any) -> None:
+    draft_._evidence.clear()
+    draft_.act(ActionKind.REMOVE, why=why)
+
+
+def _never_only_the_container(session: Session) -> bool:
+    return False
 
 
 def _shutdown_stops_all(draft_: Any, stopping: Any) -> None:
@@ -389,5 +410,9 @@ BUGS: Final[tuple[Planted, ...]] = (
     Planted(name="a squatter adopted", plant=swapped(act, "is_of_another", _nobody_in_the_way)),
     Planted(name="deadlines not derived anew", plant=swapped(turns, "rederived", _as_it_was)),
     Planted(name="any end is clean", plant=swapped(ending, "diagnose", _any_death_is_clean), scenario="crashing"),
+    Planted(name="not kept for its time", plant=swapped(keeping, "kept_until", _no_time_to_keep)),
+    Planted(name="kept for ever", plant=swapped(pursuing, "is_kept_long_enough", _never_long_enough)),
+    Planted(name="pruned without evidence", plant=swapped(keeping, "remove_container", _whatever_is_lost)),
+    Planted(name="pruning takes the session", plant=swapped(outcomes, "is_pruning", _never_only_the_container)),
     Planted(name="a label believed", plant=swapped(events, "_believed", _labels_are_believed)),
 )
