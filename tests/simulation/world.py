@@ -50,7 +50,14 @@ class World:
     """Everything that outlives a controller. Public attributes are for nemesis, wishes and oracle."""
 
     def __init__(
-        self, seed: str, folder: Path, *, knobs: Knobs | None = None, script: "Callable[[World], None] | None" = None
+        self,
+        seed: str,
+        folder: Path,
+        *,
+        knobs: Knobs | None = None,
+        script: "Callable[[World], None] | None" = None,
+        sessions_count: int | None = None,
+        quiet_at_s: float | None = None,
     ) -> None:
         self.seed = seed
         self.script = script
@@ -64,7 +71,9 @@ class World:
         folder.mkdir(parents=True)
         self.path = folder / "controller.db"
         self.timeline = Timeline()
-        self.knobs = knobs or draw(self.dice("knobs"), path=str(self.path))
+        self.knobs = knobs or draw(
+            self.dice("knobs"), path=str(self.path), sessions_count=sessions_count, quiet_at_s=quiet_at_s
+        )
         self.daemon = Daemon(timeline=self.timeline, rng=self.dice("engine"), traits=self.knobs.traits)
         self.daemon.missing_images.add("no-such")
         faults = self.knobs.event_faults
