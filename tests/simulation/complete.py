@@ -25,7 +25,7 @@ from tests.simulation.exchange import CHANGES, Request
 from tests.simulation.faults import CALL_FAULTS, Fault
 from tests.simulation.knobs import Knobs
 from tests.simulation.loop import SimulatedLoop
-from tests.simulation.run import SCRATCH, the_dead_are_silent, told
+from tests.simulation.playing import SCRATCH, the_dead_are_silent, told
 from tests.simulation.scenarios import SCENARIOS, Scenario
 from tests.simulation.world import World
 
@@ -253,6 +253,7 @@ def main() -> int:
     def wanted(number: int, mishap: Mishap) -> bool:
         return str(mishap) == asked.replay if asked.replay else number % width == turn - 1
 
+    gc.freeze()
     began, so_far = time.monotonic(), Tour()
     for scenario in SCENARIOS:
         if asked.only not in scenario.name:

@@ -5,6 +5,7 @@ meanwhile. That is why its steps are appointments of the timeline and no part of
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -149,7 +150,8 @@ class Exchange:
         if fault is Fault.GONE:
             self._daemon.remove(container, force=True, by="outsider")
         elif fault is Fault.CONFLICT and kind == "remove" and not container.running:
-            self._daemon.start(container, by="outsider")
+            with contextlib.suppress(EngineError):  # Its program may be one that never starts.
+                self._daemon.start(container, by="outsider")
         elif fault is Fault.CONFLICT and kind == "start" and container.status is Status.RUNNING:
             self._daemon.pause(container)
 

@@ -3,20 +3,25 @@
 One loop is one life of the controller. It runs unmodified asyncio, anyio and (through `sqlite.py`) aiosqlite code; the
 same seed gives the same steps in every process. It never touches a socket, a thread or the real clock.
 
-Two things had to be made equal between processes: tasks and cancel scopes sit in sets inside anyio, whose order follows
-the objects' hashes, which are addresses. Here tasks count their hashes, and the scopes' sets keep their order.
+One thing had to be made equal between processes: tasks and cancel scopes sit in sets inside anyio, whose order follows
+the objects' hashes, which are addresses. For the length of a life these are sets that keep their order.
 """
 
 import asyncio
+import asyncio.tasks
 import contextlib
+import contextvars
 import heapq
 import random
+import sys
 import zlib
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
+from functools import cache, partial
 from typing import Any, Final, TypeVar
 
 from anyio._backends import _asyncio as anyio_backend
+from anyio._core import _eventloop as anyio_eventloop
 
 from tests.simulation.timeline import Timeline
 
@@ -24,6 +29,7 @@ T = TypeVar("T")
 STEPS_AT_ONCE_MAX: Final = 100_000
 """Steps without any time passing: more is a loop without an end."""
 _PURGE_ABOVE: Final = 200
+_TASKS_KEPT: Final = 64
 
 
 class Stalled(AssertionError):
@@ -34,51 +40,94 @@ class Crash(BaseException):
     """A simulated `kill -9`: raised by the loop between two steps. No task ever sees it."""
 
 
-class NumberedTask(asyncio.Task[Any]):
-    """A task whose hash is its number, so that sets of tasks have one order in every process."""
+class QuietTask(asyncio.Task[Any]):
+    """A task that is told briefly: anyio writes down with every cancellation whose it was."""
 
-    count = 0
+    def __repr__(self) -> str:
+        return f"<task {self.get_name()}>"
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        NumberedTask.count += 1
-        self.number = NumberedTask.count
-        super().__init__(*arguments, **options)
 
-    def __hash__(self) -> int:
-        return self.number
+class Handle(asyncio.Handle):
+    """A callback that waits for its step. What asyncio's own also does is for debugging."""
 
-    def __eq__(self, other: object) -> bool:
-        return self is other
+    __slots__ = ()
+
+    def __init__(self, callback: Any, args: Any, loop: Any, context: Any) -> None:
+        self._context = contextvars.copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+
+
+class Timer(asyncio.TimerHandle):
+    """The same, for a set time."""
+
+    __slots__ = ()
+
+    def __init__(self, when: float, callback: Any, args: Any, loop: Any, context: Any) -> None:
+        self._context = contextvars.copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+        self._when = when
+        self._scheduled = True
 
 
 class OrderedSet(dict[Any, None]):
-    """As much of a set as anyio's cancel scopes use, in the order of insertion."""
+    """As much of a set as anyio uses of one, in the order of insertion."""
 
-    def add(self, item: Any) -> None:
-        self[item] = None
+    add = dict.setdefault
+    remove = dict.__delitem__
 
     def discard(self, item: Any) -> None:
         self.pop(item, None)
 
-    def remove(self, item: Any) -> None:
-        del self[item]
+
+def _its_backend(asynclib_name: str | None = None) -> Any:
+    del asynclib_name
+    return anyio_backend.AsyncIOBackend
 
 
-_scope_init = anyio_backend.CancelScope.__init__
+@cache
+def _who_asks() -> list[Any]:
+    """Anyio's modules that look their backend up at each call."""
+    return [
+        module
+        for name, module in sys.modules.items()
+        if name.startswith("anyio.") and vars(module).get("get_async_backend") is anyio_eventloop.get_async_backend
+    ]
 
 
-def _ordered_scope_init(self: Any, *arguments: Any, **options: Any) -> None:
-    _scope_init(self, *arguments, **options)
-    self._tasks, self._child_scopes = OrderedSet(), OrderedSet()
+def _replacements(loop: asyncio.AbstractEventLoop) -> list[tuple[Any, str, Any]]:
+    """What anyio is lent for one life: sets that keep their order, and short answers to what it asks all the time."""
+    current = partial(asyncio.tasks._current_tasks.get, loop)  # type: ignore[attr-defined]
+    return [
+        (anyio_backend, "set", OrderedSet),
+        (anyio_backend, "current_task", current),
+        *((module, "get_async_backend", _its_backend) for module in _who_asks()),
+    ]
 
 
 @contextlib.contextmanager
-def _ordered_scopes() -> Iterator[None]:
-    anyio_backend.CancelScope.__init__ = _ordered_scope_init  # type: ignore[method-assign]
+def _lent_to_anyio(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    before = []
+    for module, name, new in _replacements(loop):
+        before.append((module, name, vars(module).get(name)))
+        setattr(module, name, new)
     try:
         yield
     finally:
-        anyio_backend.CancelScope.__init__ = _scope_init  # type: ignore[method-assign]
+        for module, name, old in before:
+            if old is None:
+                delattr(module, name)
+            else:
+                setattr(module, name, old)
 
 
 class SimulatedLoop(asyncio.BaseEventLoop):
@@ -106,7 +155,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """What the operating system does for a dead process: closes its files."""
         self.complaints: list[str] = []
         self._clock_resolution = 1e-9
-        self.set_task_factory(lambda loop, coro, **options: NumberedTask(coro, loop=loop, **options))
+        self._tasks: list[QuietTask] = []
+        self._tasks_max = _TASKS_KEPT
         self.set_exception_handler(self._complain)
 
     # --- time --------------------------------------------------------------------------------------------------
@@ -138,27 +188,40 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     # --- steps -------------------------------------------------------------------------------------------------
 
     def _run_once(self) -> None:
-        if not self._ready and not self._stopping:
+        ready = self._ready
+        if not ready and not self._stopping:
             self._advance()
         if self.crashing:
             raise Crash
         now = self.timeline.now
         if now > self._then:
             self._then, self._steps_then = now, self.steps
-        while (timer := self._next_timer()) is not None and timer <= now:
-            due = heapq.heappop(self._scheduled)
-            due._scheduled = False  # type: ignore[attr-defined]
-            self._ready.append(due)
-        self._shuffle()
-        self.digest = zlib.crc32(b"%d %d" % (len(self._ready), round(now * 1e9)), self.digest)
-        for _ in range(len(self._ready)):
-            handle = self._ready.popleft()
-            if not handle.cancelled():
+        self._take_due(now)
+        if len(ready) > 1:
+            self._shuffle()
+        self.digest = zlib.crc32(b"%d %d" % (len(ready), round(now * 1e9)), self.digest)
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle._cancelled:
                 self._step(handle)
         if self.crashing:
             raise Crash
 
-    def _step(self, handle: asyncio.Handle) -> None:
+    def _take_due(self, now: float) -> None:
+        scheduled = self._scheduled
+        while scheduled:
+            timer: Any = scheduled[0]
+            if timer._cancelled:
+                heapq.heappop(scheduled)
+                self._timer_cancelled_count -= 1
+            elif timer._when <= now:
+                heapq.heappop(scheduled)
+                timer._scheduled = False
+                self._ready.append(timer)
+            else:
+                break
+
+    def _step(self, handle: Any) -> None:
         self.steps += 1
         if self.step_hook is not None:
             self.step_hook(self.steps)
@@ -166,12 +229,17 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             raise Crash
         if self.steps - self._steps_then > STEPS_AT_ONCE_MAX:
             raise Stalled(f"livelock at {self.timeline.now:.3f} s: {_what_runs(handle)}")
-        handle._run()
+        try:
+            handle._context.run(handle._callback, *handle._args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001  as asyncio's own handles do
+            self._complain(self, {"message": f"Exception in callback {handle!r}", "exception": error})
 
     def _shuffle(self) -> None:
         """Change the order of task steps; plain callbacks keep theirs, because anyio and asyncio rely on it."""
         ready = self._ready
-        if len(ready) < 2 or self.rng.random() >= self.reorder:
+        if self.rng.random() >= self.reorder:
             return
         places = [place for place, handle in enumerate(ready) if _is_task_step(handle)]
         if len(places) < 2:
@@ -180,6 +248,36 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.rng.shuffle(steps)
         for place, step in zip(places, steps, strict=True):
             ready[place] = step
+
+    # --- asyncio's own, without what is for debugging and for threads ------------------------------------------------
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: Any = None
+    ) -> asyncio.Handle:
+        if self._closed:  # type: ignore[attr-defined]
+            raise RuntimeError("Event loop is closed")
+        handle = Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
+        if self._closed:  # type: ignore[attr-defined]
+            raise RuntimeError("Event loop is closed")
+        timer = Timer(when, callback, args, self, context)
+        heapq.heappush(self._scheduled, timer)
+        return timer
+
+    def create_task(self, coro: Any, *, name: Any = None, context: Any = None) -> asyncio.Task[Any]:
+        if self._closed:  # type: ignore[attr-defined]
+            raise RuntimeError("Event loop is closed")
+        task = QuietTask(coro, loop=self, name=name, context=context)
+        self._tasks.append(task)
+        if len(self._tasks) > self._tasks_max:
+            self._tasks = [one for one in self._tasks if not one.done()]
+            self._tasks_max = max(_TASKS_KEPT, 2 * len(self._tasks))
+        return task
 
     # --- what a real loop does with threads and signals ------------------------------------------------------------
 
@@ -228,13 +326,18 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.dead = True
         for close in self.at_death:
             close()
-        tasks = [task for task in asyncio.all_tasks(self) if isinstance(task, NumberedTask)]
-        for task in sorted(tasks, key=lambda task: task.number):
+        self.at_death.clear()
+        for task in self._tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             with contextlib.suppress(BaseException):
                 coroutine = task.get_coro()
                 assert coroutine is not None
                 coroutine.close()
+        self._tasks.clear()
+        # It has what a task's scope holds as its value, and that holds the task: nobody of a killed loop ever leaves.
+        states = anyio_backend._task_states
+        for state in [one for one in states if one.get_loop() is self]:
+            del states[state]
         self._ready.clear()
         self._scheduled.clear()
 
@@ -260,7 +363,7 @@ def live(loop: SimulatedLoop, main: Callable[[], Coroutine[Any, Any, None]]) -> 
     """Run one life to its end. True when it was killed; whatever `main` raises is raised."""
     asyncio.set_event_loop(loop)
     try:
-        with _ordered_scopes():
+        with _lent_to_anyio(loop):
             loop.run_until_complete(main())
     except Crash:
         return True

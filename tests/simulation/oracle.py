@@ -8,7 +8,6 @@ import json
 import sqlite3
 import zlib
 from collections import Counter as Tally
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from controller.loops import windows
@@ -30,20 +29,6 @@ STREAM_SLACK_S: Final = 60.0
 EXIT_SLACK_S: Final = 5.0
 
 
-@dataclass(frozen=True)
-class Row:
-    """One journal row as the oracle keeps it."""
-
-    seq: int
-    at: float
-    kind: str
-    session_id: str
-    attempt: int
-    source: str
-    to_phase: str
-    reason: str
-
-
 class Oracle:
     """One for each world."""
 
@@ -55,7 +40,10 @@ class Oracle:
         self._rank: dict[tuple[str, int], int] = {}
         self._starts: dict[str, list[tuple[int, Fault]]] = {}
         """Action -> how often its container had been started after each request of it, and what happened to that."""
-        self.rows: list[Row] = []
+        self.rows_count = 0
+        """Journal rows of sessions that were read and judged."""
+        self.asked: Tally[str] = Tally()
+        """For the figures: what some judges were asked, where a world need not have any of it."""
         self.digest = 0
         self.reasons: Tally[str] = Tally()
         self.recall = Recall()
@@ -169,18 +157,7 @@ class Oracle:
             world.violated("S8", f"a defect: {draft['message']}")
         if session_id is None or kind == "snapshot":
             return
-        self.rows.append(
-            Row(
-                seq,
-                world.timeline.now,
-                kind,
-                session_id,
-                draft["attempt"],
-                draft["source"],
-                draft["to_phase"],
-                draft["reason"],
-            )
-        )
+        self.rows_count += 1
         before = self._phase.get(session_id)
         if draft["from_phase"] != before:
             world.violated("S8", f"row {seq} of {draft['session']}: from {draft['from_phase']}, but it was {before}")

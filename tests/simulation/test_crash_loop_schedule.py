@@ -23,7 +23,7 @@ from controller.model.spec import RestartMode, RestartPolicy
 from controller.store import codec
 from tests.simulation.complete import knobs_of
 from tests.simulation.containers import Program
-from tests.simulation.run import the_dead_are_silent, told
+from tests.simulation.playing import the_dead_are_silent, told
 from tests.simulation.scenarios import Scenario, create, spec
 from tests.simulation.world import World
 

@@ -17,7 +17,7 @@ from typing import Final
 
 import anyio
 
-from controller.errors import ControllerError, LedgerBusy
+from controller.errors import LedgerBusy, LedgerError
 from controller.model.instant import Instant
 from controller.model.spec import SessionSpec
 from tests.simulation.clock import SimulatedClock
@@ -50,7 +50,14 @@ class World:
     """Everything that outlives a controller. Public attributes are for nemesis, wishes and oracle."""
 
     def __init__(
-        self, seed: str, folder: Path, *, knobs: Knobs | None = None, script: "Callable[[World], None] | None" = None
+        self,
+        seed: str,
+        folder: Path,
+        *,
+        knobs: Knobs | None = None,
+        script: "Callable[[World], None] | None" = None,
+        sessions_count: int | None = None,
+        quiet_at_s: float | None = None,
     ) -> None:
         self.seed = seed
         self.script = script
@@ -64,7 +71,13 @@ class World:
         folder.mkdir(parents=True)
         self.path = folder / "controller.db"
         self.timeline = Timeline()
-        self.knobs = knobs or draw(self.dice("knobs"), path=str(self.path), keep=self.dice("keep"))
+        self.knobs = knobs or draw(
+            self.dice("knobs"),
+            path=str(self.path),
+            keep=self.dice("keep"),
+            sessions_count=sessions_count,
+            quiet_at_s=quiet_at_s,
+        )
         self.daemon = Daemon(timeline=self.timeline, rng=self.dice("engine"), traits=self.knobs.traits)
         self.daemon.missing_images.add("no-such")
         faults = self.knobs.event_faults
@@ -238,11 +251,8 @@ class World:
                 how = "killed"
         except Stalled as error:
             self.violated("L8", str(error))
-        except ControllerError as error:
-            how = f"gave up: {type(error).__name__}"
-            self.tell(f"the controller gave up: {error}")
         except BaseException as error:  # noqa: BLE001  whatever ends the program is what is looked for
-            self._broke(error)
+            how = self._broke(error)
         finally:
             gc.enable()
             self.daemon.events.readers = []
@@ -253,14 +263,21 @@ class World:
             self.violated("M5", f"an exception that nobody caught: {complaint}")
         self.tell(f"life {self.lives} {how} after {self.timeline.now - began:.3f} s")
 
-    def _broke(self, error: BaseException) -> None:
+    def _broke(self, error: BaseException) -> str:
+        """How a life ended that raised something: only a ledger that failed may end a program."""
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
             error = error.exceptions[0]
-        if isinstance(error, ControllerError):
-            self.tell(f"the controller gave up: {error}")
-            return
-        lines = "".join(traceback.format_exception(error)).splitlines()
-        self.violated("L8", f"the program broke: {error!r}\n" + "\n".join(lines[-12:]))
+        if isinstance(error, LedgerError):
+            self._gave_up(str(error))
+        else:
+            lines = "".join(traceback.format_exception(error)).splitlines()
+            self.violated("L8", f"the program broke: {error!r}\n" + "\n".join(lines[-12:]))
+        return f"gave up: {type(error).__name__}"
+
+    def _gave_up(self, why: str) -> None:
+        self.tell(f"the controller gave up: {why}")
+        if not self.disk.failures:
+            self.violated("L8", f"the program gave up, and no disk had failed: {why}")
 
     async def _main(self, end_at: float) -> None:
         clock = self.clock = SimulatedClock(self.timeline, wall_offset_s=self.wall_offset_s)
@@ -269,6 +286,8 @@ class World:
         self._signal = anyio.Event()
         code = await run_controller(self, clock, self._signal)
         self.tell(f"exit code {code}")
+        if code:
+            self._gave_up(f"exit code {code}")
 
     def _finish(self, loop: SimulatedLoop) -> Callable[[], None]:
         """The end of the world is a kill like any other."""

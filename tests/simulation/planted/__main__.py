@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from tests.simulation.complete import mishaps, play
 from tests.simulation.planted.bugs import BUGS, Planted
-from tests.simulation.run import run_seed
+from tests.simulation.playing import run_seed
 from tests.simulation.scenarios import SCENARIOS, Scenario
 
 RUNS_MAX = 120
