@@ -9,20 +9,14 @@ from dataclasses import replace
 from typing import Final, assert_never
 
 from controller.core.draft import Draft
-from controller.core.ending import (
-    End,
-    complete_earlier,
-    container_gone,
-    end_attempt,
-    is_unproven,
-    learn_of_death,
-    learn_of_stop,
-    renew_diagnosis,
-)
-from controller.core.looks import note_health
+from controller.core.ending import end_attempt
+from controller.core.hindsight import complete_earlier, learn_of_death, learn_of_stop, renew_diagnosis
+from controller.core.judging import End, is_unproven
+from controller.core.leaving import container_gone
 from controller.core.opening import open_attempt
 from controller.core.pursuing import has_process, pursue
 from controller.core.signals import signal_name
+from controller.core.standing import note_health
 from controller.model.container import EngineEvent, EventAction
 from controller.model.instant import Instant, seconds_between
 from controller.model.observation import EventSeen

@@ -4,8 +4,10 @@ from dataclasses import replace
 from typing import Final, assert_never
 
 from controller.core.draft import Draft
-from controller.core.ending import End, container_gone, end_attempt
+from controller.core.ending import end_attempt
+from controller.core.judging import End
 from controller.core.keeping import is_pruning, not_pruned, pruned
+from controller.core.leaving import container_gone
 from controller.core.looks import on_seen
 from controller.core.opening import expect_attempt
 from controller.core.pursuing import pursue

@@ -5,7 +5,7 @@ from typing import Final
 
 from controller.core.deadlines import expiry_at, expiry_warning_at, rederived, unhealthy_restart_at
 from controller.core.draft import Draft
-from controller.core.ending import became_engine_restart, became_external
+from controller.core.hindsight import became_engine_restart, became_external
 from controller.core.pursuing import may_have_process, pursue, rest_unstarted, want_stop
 from controller.core.settling import begin, settle
 from controller.model.instant import Instant

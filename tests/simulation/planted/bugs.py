@@ -13,8 +13,9 @@ from controller.core import (
     diagnosis,
     draft,
     drift,
-    ending,
     events,
+    hindsight,
+    judging,
     keeping,
     looks,
     outcomes,
@@ -22,6 +23,7 @@ from controller.core import (
     pursuing,
     restart_policy,
     settling,
+    standing,
     transitions,
     turns,
     wishes,
@@ -206,7 +208,7 @@ def _policy_after_any_stop(draft_: Any) -> None:
 
 
 def _no_outage(draft_: Any) -> None:
-    ending.became_external(draft_)
+    hindsight.became_external(draft_)
 
 
 def _everything_is_ours(container: Any, labels: Any, *, known: Any, rules: Any) -> ownership.Owner:
@@ -285,14 +287,14 @@ def _answer_revives(draft_: Any, seen: Any) -> None:
     _apply_state(draft_, seen)
 
 
-_apply_state = looks._apply_state
+_apply_state = standing.apply_state
 
 
 def _code_255_is_real(*arguments: Any, **named: Any) -> Any:
     return replace(_end_of(*arguments, **named), may_be_invented=False)
 
 
-_end_of = ending.end_of
+_end_of = judging.end_of
 
 
 def _labels_are_believed(draft_: Any, event: Any, label: str, value: int | None) -> int | None:
@@ -405,11 +407,11 @@ BUGS: Final[tuple[Planted, ...]] = (
     ),
     Planted(name="no back-off", plant=swapped(restart_policy, "backoff_s", _at_once), scenario="crashing"),
     Planted(name="attempts mixed up", plant=swapped(looks, "_is_same_run", _always_the_same_run)),
-    Planted(name="an old answer revives", plant=swapped(looks, "_apply_state", _answer_revives)),
-    Planted(name="an invented code believed", plant=swapped(looks, "end_of", _code_255_is_real)),
+    Planted(name="an old answer revives", plant=swapped(looks, "apply_state", _answer_revives)),
+    Planted(name="an invented code believed", plant=swapped(standing, "end_of", _code_255_is_real)),
     Planted(name="a squatter adopted", plant=swapped(act, "is_of_another", _nobody_in_the_way)),
     Planted(name="deadlines not derived anew", plant=swapped(turns, "rederived", _as_it_was)),
-    Planted(name="any end is clean", plant=swapped(ending, "diagnose", _any_death_is_clean), scenario="crashing"),
+    Planted(name="any end is clean", plant=swapped(judging, "diagnose", _any_death_is_clean), scenario="crashing"),
     Planted(name="not kept for its time", plant=swapped(keeping, "kept_until", _no_time_to_keep)),
     Planted(name="kept for ever", plant=swapped(pursuing, "is_kept_long_enough", _never_long_enough)),
     Planted(name="pruned without evidence", plant=swapped(keeping, "remove_container", _whatever_is_lost)),
