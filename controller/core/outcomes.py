@@ -16,7 +16,7 @@ from controller.model.action import Action, ActionKind, Outcome, OutcomeKind
 from controller.model.journal import RowKind
 from controller.model.observation import ContainerSeen, LookCause, OutcomeSeen
 from controller.model.phase import Desired, Phase
-from controller.model.reason import ACTOR_ENGINE, Reason
+from controller.model.reason import ACTOR_ENGINE, ACTOR_UNKNOWN, Reason
 from controller.model.session import Origin, Session, StopCause
 
 _ASKED_FOR: Final = (StopCause.REQUEST, StopCause.RESTART, StopCause.REMOVE)
@@ -81,6 +81,11 @@ def _after_create(draft: Draft, outcome: Outcome) -> None:
 
 def _after_start(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:
     match outcome.kind:
+        case OutcomeKind.DONE if draft.session.container is None and draft.session.phase is Phase.STARTING:
+            # It ran, and was removed before anybody looked: what was seen of that stays all there is.
+            draft.enter(Phase.FAILED, Reason.LOST, "it was started, and its container is gone: nobody saw how it ended")
+            draft.tell(actor=ACTOR_UNKNOWN)
+            settle(draft)
         case OutcomeKind.DONE:
             _seen_after(draft, outcome, seen)
         case OutcomeKind.REFUSED:

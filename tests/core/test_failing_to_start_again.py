@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 
+import pytest
+
 from controller.model.action import OutcomeKind
 from controller.model.container import EventAction, Snapshot
 from controller.model.observation import LookCause, Verb
 from controller.model.phase import Phase
 from controller.model.reason import Reason
+from controller.model.spec import RestartMode
 from tests.support import builders as make
 from tests.support.story import Story, running_session
 
@@ -52,3 +55,16 @@ def test_a_255_that_a_restarted_engine_invents_does_not_replace_the_code_of_the_
     assert story.attempt.exit is not None
     assert told is not None
     assert story.attempt.exit.exit_code == told.exit_code == 3
+
+
+@pytest.mark.parametrize("restart", [RestartMode.NO, RestartMode.ALWAYS])
+def test_what_was_started_and_removed_before_anybody_looked_is_lost(restart: RestartMode) -> None:
+    story = running_session(make.spec(restart))
+    story(make.event(EventAction.DIE, 5, exit_code=1))
+    story(make.seen(make.exited(1)))
+    story(make.verb(Verb.START, 10))
+    start = story.action
+    story(make.absent(seconds=11))
+    story(make.outcome(start, 12))
+    assert (Phase.STARTING, Phase.FAILED, Reason.LOST) in story.told()
+    assert story.session.phase is (Phase.BACKOFF if restart is RestartMode.ALWAYS else Phase.FAILED)
