@@ -5,7 +5,7 @@ Judged once, when faults and wishes have been over for long enough, and again at
 
 import json
 from dataclasses import fields
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from controller.core.replay import replay
 from controller.interfaces import Meta
@@ -102,6 +102,15 @@ def _is_known(world: "World", container: Container, session: Session | None) -> 
         world.violated("L1", f"{container.name} is ours, and no session is its")
 
 
+def _only_an_event_told(world: "World", attempt: dict[str, Any]) -> bool:
+    """Whether nobody could look at the end, in a world where events get lost without a sign.
+
+    Then a `die` may be that of a run whose `start` was among those that were lost.
+    """
+    lost = world.menu.fired["events: drop"] > 0
+    return lost and not attempt["evidence_kept"]
+
+
 def at_the_end(world: "World") -> None:
     """S13: every exit code on record is the one that the engine knew. And L1 once more."""
     converged(world)
@@ -111,7 +120,8 @@ def at_the_end(world: "World") -> None:
     for container, started_at, number, body in world.oracle.query(
         "SELECT container_id, started_at, number, body FROM attempts WHERE ended_at IS NOT NULL"
     ):
-        told = json.loads(body)["exit"]
+        attempt = json.loads(body)
+        told = attempt["exit"]
         truth = ends.get((container, started_at))
         if told is None or told["exit_code"] is None or truth is None:
             continue
@@ -120,7 +130,7 @@ def at_the_end(world: "World") -> None:
         # Behind a half-open stream an engine may have been away without anybody knowing.
         invented = told["exit_code"] == 255 and world.struck["half-open stream"] > 0
         # Such an end is told as likely, with its reason: events were missing, and no look has shown that run since.
-        excused = invented or clocks_set or json.loads(body)["died_after_gap"]
+        excused = invented or clocks_set or attempt["died_after_gap"] or _only_an_event_told(world, attempt)
         if truth.code != told["exit_code"] and not excused:
             name = container[:12]
             world.violated("S13", f"attempt {number} of {name} ended with {truth.code}, told as {told['exit_code']}")
