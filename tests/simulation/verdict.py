@@ -107,7 +107,7 @@ def _only_an_event_told(world: "World", attempt: dict[str, Any]) -> bool:
 
     Then a `die` may be that of a run whose `start` was among those that were lost.
     """
-    lost = world.menu.fired["events: drop"] > 0
+    lost = world.menu.fired["events: dropped"] > 0
     return lost and not attempt["evidence_kept"]
 
 
