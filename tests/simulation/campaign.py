@@ -15,6 +15,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final, Self
 
+from controller.model.reason import Reason
 from tests.simulation.playing import Shape, run_seed, told
 from tests.simulation.world import World
 
@@ -153,3 +154,36 @@ def _side_by_side(handfuls: Iterator[Sequence[str]], shape: Shape, jobs: int) ->
 
 def _begin() -> None:
     gc.freeze()
+
+
+ALWAYS_POSSIBLE: Final = ("refused", "error", "hang", "late", "lost reply", "stale")
+_KINDS: Final = (
+    "connect",
+    "events",
+    "list ours",
+    "list external",
+    "inspect",
+    "create",
+    "start",
+    "stop",
+    "remove",
+    "logs",
+)
+_ONLY: Final = {
+    "gone": ("start", "stop", "remove", "inspect", "logs"),
+    "conflict": ("create", "start", "remove"),
+    "partial": ("list ours", "list external"),
+}
+_STREAM: Final = ("dropped", "doubled", "swapped", "delayed", "bad line")
+UNREACHED: Final = frozenset({Reason.DEFECT})
+"""Reasons that must never be seen, and those for which a world has no cause."""
+M2_PER: Final = 1000
+
+
+def never_reached(result: Result) -> list[str]:
+    """M2: kinds of faults that hit no call of a kind, and reasons that no row had."""
+    wanted = [f"{kind}: {fault}" for kind in _KINDS for fault in ALWAYS_POSSIBLE]
+    wanted += [f"{kind}: {fault}" for fault, kinds in _ONLY.items() for kind in kinds]
+    wanted += [f"events: {what}" for what in _STREAM]
+    wanted += [f"reason: {reason.value}" for reason in Reason if reason not in UNREACHED]
+    return [what for what in wanted if not result.reached[what]]

@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
+from controller import app
 from controller.app import run_core
 from controller.interfaces import Condition, Feed, Requests
+from controller.loops.program import Program
 from controller.store.ledger import open_ledger
 from tests.simulation.clock import SimulatedClock, SimulatedRng
 from tests.simulation.engine import SimulatedEngine
@@ -18,11 +20,22 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 
+class NotedProgram(Program):
+    """The program, where the judges can look at its queues."""
+
+    @classmethod
+    async def load(cls, **named: Any) -> Self:
+        program = await super().load(**named)
+        if isinstance(named["log"], TraceLog):
+            named["log"].world.program = program
+        return program
+
+
 class TraceLog:
     """The program's own lines, for the trace; transitions are read from the journal instead."""
 
     def __init__(self, world: "World") -> None:
-        self._world = world
+        self.world = world
 
     def info(self, event: str, **fields: object) -> None:
         if "seq" not in fields:
@@ -35,7 +48,7 @@ class TraceLog:
         self._say("error", event, fields)
 
     def _say(self, level: str, event: str, fields: dict[str, object]) -> None:
-        self._world.tell(f"log {level}: {event} {fields or ''}")
+        self.world.tell(f"log {level}: {event} {fields or ''}")
 
 
 async def run_controller(world: "World", clock: SimulatedClock, signal: anyio.Event) -> int:
@@ -52,6 +65,7 @@ async def run_controller(world: "World", clock: SimulatedClock, signal: anyio.Ev
                 yield
                 group.cancel_scope.cancel()
 
+        vars(app)["Program"] = NotedProgram
         return await run_core(
             settings=world.knobs.settings,
             ledger=ledger,

@@ -12,6 +12,8 @@ from importlib import import_module
 from typing import Any, Final
 
 from controller.engine.limits import TimeLimits
+from controller.loops import program
+from controller.loops.inbox import Inbox
 from controller.settings import Settings
 from tests.simulation.daemon import Traits
 from tests.simulation.faults import CALL_FAULTS, Fault
@@ -26,6 +28,12 @@ _LOOP_KNOBS: Final[tuple[tuple[str, str, tuple[float, ...]], ...]] = (
     ("controller.loops.windows", "SILENCE_S", (0.1, 0.5, 2.0)),
     ("controller.loops.watch", "BACKOFF_MAX_S", (2.0, 10.0)),
     ("controller.loops.inbox", "BATCH_SIZE", (1, 3, 100)),
+    ("controller.loops.prune", "EVERY_S", (60.0, 300.0, 3600.0)),
+    ("controller.loops.look", "WISHES_MAX", (1, 8)),
+    ("controller.loops.sweep", "ORDERS_MAX", (1, 32)),
+    ("controller.loops.publish", "HELD_MAX", (3, 2000)),
+    ("controller.loops.routing", "HELD_EVENTS_MAX", (1, 64)),
+    ("controller.loops.routing", "HELD_CONTAINERS_MAX", (1, 256)),
 )
 NEMESES: Final = (
     "kill daemon",
@@ -160,6 +168,8 @@ def turned(knobs: Knobs) -> Iterator[None]:
         old = getattr(module, name)
         before.append((module, name, old))
         setattr(module, name, type(old)(value))
+    before.append((program, "Inbox", Inbox))
+    vars(program)["Inbox"] = lambda: Inbox(knobs.inbox_size)
     try:
         yield
     finally:

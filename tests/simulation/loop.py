@@ -279,6 +279,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             self._tasks_max = max(_TASKS_KEPT, 2 * len(self._tasks))
         return task
 
+    def tasks_count(self) -> int:
+        """Tasks that are not done."""
+        return sum(not task.done() for task in self._tasks)
+
     # --- what a real loop does with threads and signals ------------------------------------------------------------
 
     def run_in_executor(  # type: ignore[override]

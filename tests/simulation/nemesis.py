@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from controller.errors import EngineError, EngineRefused
+from controller.loops.inbox import INBOX_SIZE
 from controller.model.container import EngineRestart
 from tests.simulation.containers import Container, Probe, Program, Status
 from tests.simulation.outage import freeze_daemon, kill_daemon, start_daemon, stop_daemon, thaw_daemon
@@ -54,6 +55,7 @@ def calm(world: "World") -> None:
         kill_daemon(world.daemon)
     start_daemon(world.daemon)
     world.daemon.tame = True
+    _roomy_inbox(world)
     if world.loop is not None:
         world.loop.crash_at = None
     for container in world.daemon.containers.values():
@@ -62,6 +64,13 @@ def calm(world: "World") -> None:
         container.program = Program()
         if container.process is not None and container.process.end is not None:
             container.process.end.call_off()
+
+
+def _roomy_inbox(world: "World") -> None:
+    """A small inbox runs over whenever the engine repeats its ring, at the end of each window: never at rest."""
+    world.knobs.inbox_size = INBOX_SIZE
+    if world.program is not None:
+        world.program.inbox._receive._state.max_buffer_size = INBOX_SIZE
 
 
 def random_program(rng: random.Random) -> Program:

@@ -11,11 +11,14 @@ from collections import Counter as Tally
 from typing import TYPE_CHECKING, Any, Final
 
 from controller.loops import windows
+from controller.loops.prune import DAY_S
 from controller.model.ids import ContainerId
+from controller.model.instant import Instant, after
+from controller.model.journal import RowKind
 from controller.model.phase import Phase
 from controller.model.session import Session
 from controller.store import codec
-from tests.simulation import targets, verdict
+from tests.simulation import bounds, budget, targets, verdict
 from tests.simulation.exchange import CHANGES, Request
 from tests.simulation.faults import Fault
 from tests.simulation.recall import Recall, can_be_asked, recall
@@ -36,8 +39,15 @@ class Oracle:
         self._world = world
         self._ledger: sqlite3.Connection | None = None
         self._seq = 0
+        self._committed_at: list[Instant] = []
+        self._oldest_kept = Instant(0)
+        """Older rows than this may have been pruned by some life."""
+        self._changes_count = 0
+        """Journal rows but snapshots, which tell of no change: pruning writes them."""
         self._phase: dict[str, str] = {}
         self._rank: dict[tuple[str, int], int] = {}
+        self.automatic: dict[str, dict[str, float]] = {}
+        """Session -> its automatic restarts: action, and when the engine was made to start it."""
         self._starts: dict[str, list[tuple[int, Fault]]] = {}
         """Action -> how often its container had been started after each request of it, and what happened to that."""
         self.rows_count = 0
@@ -100,6 +110,7 @@ class Oracle:
 
     def after_effect(self, request: Request) -> None:
         """S4: one action starts a container once, unless an earlier request of it came late to the engine."""
+        budget.note(self._world, self, request)
         container = self._world.daemon.containers.get(ContainerId(request.container))
         if request.kind != "start" or container is None or not request.action:
             return
@@ -134,15 +145,22 @@ class Oracle:
 
     def look(self) -> None:
         """S2, S8: the journal only grows, without a hole, and each row begins where the one before it ended."""
-        for row in self.query("SELECT seq, kind, session_id, body FROM journal WHERE seq > ? ORDER BY seq", self._seq):
+        retain_s = self._world.knobs.settings.retain_days * DAY_S
+        self._oldest_kept = max(self._oldest_kept, after(self._world.clock.now(), -retain_s))
+        for row in self.query(
+            "SELECT seq, kind, session_id, body, committed_at FROM journal WHERE seq > ? ORDER BY seq", self._seq
+        ):
             self._read(*row)
         self._one_container_a_session()
         self._no_dead_stream()
         self._leaves_when_told()
+        bounds.judge(self._world)
         self._settle()
 
-    def _read(self, seq: int, kind: str, session_id: str | None, body: str) -> None:
+    def _read(self, seq: int, kind: str, session_id: str | None, body: str, committed_at: Instant) -> None:
         world = self._world
+        self._committed_at.append(committed_at)
+        self._changes_count += kind != RowKind.SNAPSHOT
         if seq != self._seq + 1:
             world.violated("S8", f"journal row {seq} follows {self._seq}")
         self._seq = seq
@@ -203,9 +221,10 @@ class Oracle:
         if world.timeline.now < world.knobs.quiet_at_s + world.settle_s:
             return
         if self.settled is None:
-            self.settled = (self._seq, len(world.wire.requests))
+            self.settled = (self._changes_count, len(world.wire.requests))
             verdict.converged(world)
-        elif self.settled != (self._seq, len(world.wire.requests)):
+            bounds.judge_journal(world)
+        elif self.settled != (self._changes_count, len(world.wire.requests)):
             world.violated("L2", "something moves though nothing has changed")
 
     def answered(self, wish: Wish) -> None:
@@ -217,11 +236,14 @@ class Oracle:
             self._world.violated("S1", f"the session {wish.session} was accepted, and is not in the ledger")
 
     def after_life(self) -> None:
-        """S1: what was committed is there after the death, whatever kind of death it was."""
-        (found,) = self.query("SELECT count(*) FROM journal WHERE seq <= ?", self._seq) or [(0,)]
-        pruned = self._world.knobs.settings.retain_days < 1
-        if found[0] != self._seq and not pruned:
-            self._world.violated("S1", f"{self._seq - found[0]} journal rows are lost")
+        """S1: what was committed is there after the death, whatever kind of death it was, or old enough to go."""
+        limit = self._oldest_kept
+        (found,) = self.query(
+            "SELECT count(*) FROM journal WHERE seq <= ? AND committed_at >= ?", self._seq, limit
+        ) or [(0,)]
+        wanted = sum(at >= limit for at in self._committed_at)
+        if found[0] != wanted:
+            self._world.violated("S1", f"{wanted - found[0]} journal rows are lost")
         self.look()
 
     def at_the_end(self) -> None:

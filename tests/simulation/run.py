@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.simulation.campaign import Result, campaign
+from tests.simulation.campaign import M2_PER, Result, campaign, never_reached
 from tests.simulation.playing import Shape, run_seed, told
 
 
@@ -53,13 +53,15 @@ def _many(asked: argparse.Namespace, shape: Shape) -> int:
     print(", ".join(f"{name} {count}" for name, count in sorted(total.figures.items())))
     if asked.json:
         print(json.dumps({**total.figures, "passed": passed, "failed": failed, "seconds": round(took, 1)}))
+    missed = never_reached(total)
+    print(f"never reached: {', '.join(missed) or 'nothing'}")
     if total.failures:
         print(f"failed: {' '.join(sorted(total.failures, key=lambda seed: (len(seed), seed)))}")
     cores_s = max(total.figures["cpu_ms"], 1) / 1000
     print(f"{cores_s:.1f} s of one core = {(passed + failed) / cores_s * 60:.0f} a minute")
     print(f"{passed + failed} seeds in {took:.1f} s = {(passed + failed) / took * 60:.0f} a minute")
     print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
+    return 1 if failed or (missed and len(total.seeds) >= M2_PER) else 0
 
 
 if __name__ == "__main__":

@@ -137,9 +137,7 @@ def at_the_end(world: "World") -> None:
 
 
 def replayed(world: "World") -> None:
-    """S18: the journal alone gives every session as it is. Not where old rows were pruned."""
-    if world.knobs.settings.retain_days < 1:
-        return
+    """S18: the journal alone gives every session as it is, from the snapshot on where older rows were pruned."""
     stored = dict(world.oracle.query("SELECT key, value FROM meta"))
     meta = Meta(
         controller_id=ControllerId(stored["controller_id"]),
@@ -151,14 +149,21 @@ def replayed(world: "World") -> None:
     )
     rules = rules_of(world.knobs.settings, meta)
     for session in world.oracle.sessions():
+        pruned = world.oracle.query(
+            "SELECT seq, snapshot FROM journal WHERE session_id = ? AND snapshot IS NOT NULL ORDER BY seq DESC LIMIT 1",
+            session.id,
+        )
+        since, start = (pruned[0][0], codec.SESSION.from_text(pruned[0][1])) if pruned else (0, None)
         observed = [
             codec.OBSERVATION.from_text(text)
             for (text,) in world.oracle.query(
-                "SELECT observation FROM journal WHERE session_id = ? AND observation IS NOT NULL ORDER BY seq",
+                "SELECT observation FROM journal WHERE session_id = ? AND seq > ? AND observation IS NOT NULL"
+                " ORDER BY seq",
                 session.id,
+                since,
             )
         ]
-        again = replay(None, observed, rules=rules)
+        again = replay(start, observed, rules=rules)
         if again != session:
             differing = [f.name for f in fields(session) if getattr(again, f.name, None) != getattr(session, f.name)]
             world.violated("S18", f"{session.name}: its journal gives other {', '.join(differing)}")

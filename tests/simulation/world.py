@@ -18,6 +18,7 @@ from typing import Final
 import anyio
 
 from controller.errors import LedgerBusy, LedgerError
+from controller.loops.program import Program
 from controller.model.instant import Instant
 from controller.model.spec import SessionSpec
 from tests.simulation.clock import SimulatedClock
@@ -115,11 +116,14 @@ class World:
         self.trace: list[str] = []
         self.violations: list[str] = []
         self.lives = 0
+        self.life_began = 0.0
         self.ends: Tally[str] = Tally()
         """How the lives ended."""
         self.steps = 0
         self.digest = 0
         self.loop: SimulatedLoop | None = None
+        self.program: Program | None = None
+        """Of the present life, once it is loaded."""
         self.stop_at: float | None = None
         """When the present life was told to stop."""
         self.holder: SimulatedLoop | None = None
@@ -235,7 +239,7 @@ class World:
         loop = self.loop = SimulatedLoop(
             self.timeline, seed=f"{self.seed}/life {self.lives}", reorder=self.knobs.reorder
         )
-        self.stop_at = None
+        self.stop_at = self.program = None
         self._wish_queue.clear()
         self._wish_bell = self._signal = None
         quiet = self.timeline.now >= self.knobs.quiet_at_s
@@ -243,7 +247,7 @@ class World:
             loop.crash_at = self._lives_dice.randint(*self.knobs.crash_steps)
         self.on_life(loop)
         self.tell(f"life {self.lives} begins")
-        began = self.timeline.now
+        began = self.life_began = self.timeline.now
         how = "ended"
         gc.disable()
         try:
