@@ -83,7 +83,7 @@ def build_app(
         logs=logs,
         clock=clock,
         rng=rng,
-        registry=ConnectionRegistry(report),
+        registry=ConnectionRegistry(report, clock=clock),
         streams=OpenStreams(),
     )
     app = web.Application(middlewares=[problems, guard], client_max_size=BODY_MAX_BYTES)

@@ -13,7 +13,7 @@ from controller.api import routes_agents
 from controller.api.registry import REPLACED
 from controller.core.specs import session_token
 from controller.model.ids import SessionId
-from tests.api.world import Site, World, a_session, a_site, settings_for
+from tests.api.world import HandClock, Site, World, a_session, a_site, settings_for
 
 ALPHA = SessionId("id-of-alpha")
 
@@ -145,6 +145,22 @@ async def test_the_end_of_the_server_says_nothing_about_the_agents(world: World,
             await events.read()
             await socket.close()
     assert world.connections == [(ALPHA, True)]
+
+
+async def test_an_agent_that_comes_and_goes_in_a_loop_does_not_fill_the_journal(
+    still_site: Site, still_world: World, hand_clock: HandClock
+) -> None:
+    await still_world.run(a_session("alpha", now=hand_clock.now()))
+    token = session_token((await still_world.ledger.meta()).key, ALPHA)
+    with anyio.fail_after(30):
+        for _ in range(20):
+            async with still_site.client.ws_connect(f"/ws/alpha?token={token}") as socket:
+                await socket.close()
+        # It stays away: that is told, only later.
+        while still_world.connections[-1] != (ALPHA, False):
+            hand_clock.pass_s(1)
+            await anyio.lowlevel.checkpoint()
+    assert len(still_world.connections) <= 4
 
 
 async def test_many_agents_come_and_go_at_once_and_the_last_word_is_true(site: Site, world: World, token: str) -> None:
