@@ -15,6 +15,7 @@ from controller.core.judging import End, is_unproven
 from controller.core.leaving import container_gone
 from controller.core.opening import open_attempt
 from controller.core.pursuing import has_process, pursue
+from controller.core.rules import START_TOLD_WITHIN_S
 from controller.core.signals import signal_name
 from controller.core.standing import note_health
 from controller.model.container import EngineEvent, EventAction
@@ -25,6 +26,8 @@ from controller.model.reason import ACTOR_ENGINE, ACTOR_EXTERNAL, Reason
 from controller.model.session import Attempt
 
 _INVENTED: Final = 255
+_TOLD_TOO_LATE_S: Final = 0.05
+"""A `start` this little after the `die` is that of the run that has ended: the engine's own restarts wait for 0.1 s."""
 _KILL_SERIES_S: Final = 60.0
 """Kills this close together are one stop: its signal, and the 9 after the grace."""
 
@@ -107,14 +110,31 @@ def _started(draft: Draft, event: EngineEvent) -> None:
         # A removed container does not start: the event is old, or the removal was another's. A look knows.
         draft.look()
         return
+    if attempt is not None and _is_start_of(attempt, event):
+        # A look, or the answer to our own start, was faster; an engine may tell even the end first.
+        draft.session = replace(draft.session, attempt=replace(attempt, start_told=True))
+        draft.look()
+        return
     if attempt is not None and attempt.started_at is not None and attempt.ended_at is None:
-        # Known already by a look, or the end before it was missed: its StartedAt will tell.
+        # The end before it was missed: its StartedAt will tell.
         draft.look()
         return
     if attempt is not None and attempt.ended_at is not None and event.at <= _over_at(attempt):
         return
     open_attempt(draft, started_at=event.at, provisional=True)
     draft.look()
+
+
+def _is_start_of(attempt: Attempt, event: EngineEvent) -> bool:
+    """Whether a `start` is that of a run that is known already; if it is not, a look will tell.
+
+    An engine may tell an end that follows at once before the start, but starts nothing again as quickly as that.
+    """
+    if attempt.start_told or attempt.started_at is None:
+        return False
+    if attempt.ended_at is not None and seconds_between(_over_at(attempt), event.at) > _TOLD_TOO_LATE_S:
+        return False
+    return 0 <= seconds_between(attempt.started_at, event.at) <= START_TOLD_WITHIN_S
 
 
 def _over_at(attempt: Attempt) -> Instant:

@@ -38,9 +38,17 @@ def open_attempt(
     if actor == ACTOR_ENGINE and session.attempt is not None:
         # An event does not tell the count: it is one more, until a look says otherwise.
         restart_count = restart_count or session.attempt.restart_count + 1
+    # Only an event gives a provisional instant.
+    start_told = provisional
     prepared = session.attempt
     if prepared is not None and prepared.started_at is None and prepared.ended_at is None:
-        begun = replace(prepared, started_at=started_at, provisional=provisional, container=session.container.id)
+        begun = replace(
+            prepared,
+            started_at=started_at,
+            provisional=provisional,
+            start_told=start_told,
+            container=session.container.id,
+        )
         draft.session = replace(session, attempt=begun)
     else:
         _shift(
@@ -50,6 +58,7 @@ def open_attempt(
                 container=session.container.id,
                 started_at=started_at,
                 provisional=provisional,
+                start_told=start_told,
                 opened_at=draft.now,
                 restart_count=restart_count,
             ),

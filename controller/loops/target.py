@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from controller.core.rules import Rules
+from controller.core.rules import START_TOLD_WITHIN_S, Rules
 from controller.core.specs import LABEL_CONTROLLER, LABEL_SESSION, LABEL_SPEC
 from controller.errors import EngineUnavailable
 from controller.model.action import Action, ActionKind, Outcome, OutcomeKind
@@ -11,7 +11,6 @@ from controller.model.container import ContainerState, Snapshot
 from controller.model.instant import Instant, seconds_between
 from controller.model.session import Session
 
-PROVISIONAL_SLACK_S: Final = 5.0
 _RUNS: Final = (ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING)
 
 
@@ -94,4 +93,4 @@ def _may_be_one(told: Instant, shown: Instant) -> bool:
     later than the StartedAt that it stands for. One that is much earlier is another run, after the engine's clock was
     set back.
     """
-    return -PROVISIONAL_SLACK_S <= seconds_between(told, shown) <= 0
+    return -START_TOLD_WITHIN_S <= seconds_between(told, shown) <= 0

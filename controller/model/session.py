@@ -59,6 +59,8 @@ class Attempt:
     """The engine's StartedAt; None while the container is only created."""
     provisional: bool = False
     """started_at is the `start` event's time, until a look replaces it."""
+    start_told: bool = False
+    """Its `start` event was seen: another one is that of another run."""
     opened_at: Instant
     """When we first knew of it, by our clock."""
     finished_at: Instant | None = None

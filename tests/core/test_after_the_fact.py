@@ -222,3 +222,15 @@ def test_what_came_of_an_action_on_a_container_that_was_replaced_moves_nothing()
     assert story.session.phase is Phase.RUNNING
     assert not story.session.open_actions
     assert story.session.removed_at is None
+
+
+def test_a_start_that_is_told_after_the_end_of_its_run_opens_no_other() -> None:
+    story, facts = watched()
+    story(make.seen(make.running(8, facts=facts), seconds=9, cause=LookCause.SWEEP))
+    story(EngineLost(observed_at=make.at(10)))
+    story(make.event(EventAction.DIE, 8.01, exit_code=3))
+    assert story.session.phase is Phase.FAILED
+    story(make.event(EventAction.START, 8.02))
+    assert story.session.phase is Phase.FAILED
+    assert story.session.attempt_count == 2
+    assert story.last.looks
