@@ -28,7 +28,7 @@ REMOVAL_AGAIN_S: Final = 300.0
 """A container that was kept for long enough and could not be removed is removed so much later, if it can be then."""
 
 START_TOLD_WITHIN_S: Final = 5.0
-"""A `start` event is told with a time a little after the StartedAt that it stands for; this much later, it is another."""
+"""A `start` event is told with a time a little after the StartedAt that it stands for; this much after, of another."""
 
 EARLIER_ATTEMPTS: Final = 3
 """Attempts kept in the session beside the present one, for observations that come late."""
