@@ -38,7 +38,7 @@ _OVER: Final = (ContainerState.EXITED, ContainerState.DEAD)
 def on_seen(draft: Draft, seen: ContainerSeen) -> None:
     """What an inspect of the session's container shows."""
     snapshot = seen.snapshot
-    if not _is_its_container(draft, snapshot):
+    if not _is_its_container(draft, seen):
         return
     _take_facts(draft, snapshot)
     attempt = draft.attempt
@@ -71,16 +71,18 @@ def on_absent(draft: Draft, absent: ContainerAbsent) -> None:
     pursue(draft)
 
 
-def _is_its_container(draft: Draft, snapshot: Snapshot) -> bool:
+def _is_its_container(draft: Draft, seen: ContainerSeen) -> bool:
     """Whether the inspect is of the session's container, once a successor has been taken over as such."""
-    session = draft.session
+    session, snapshot = draft.session, seen.snapshot
     if session.container_id == snapshot.facts.id:
         return True
     attempt = session.attempt
     over = attempt is None or attempt.ended_at is not None
     created_at, known_at = snapshot.facts.created_at, session.container.created_at if session.container else None
     newer = known_at is None or created_at is None or created_at > known_at
-    if session.is_external and over and newer:
+    # What is there after ours was gone for certain is a successor, whatever the engine's clock says of its age.
+    after_it = session.removed_at is not None and seen.asked_at > session.removed_at
+    if session.is_external and over and (newer or after_it):
         change_container(draft, snapshot.facts)
         return True
     return False

@@ -234,3 +234,14 @@ def test_a_start_that_is_told_after_the_end_of_its_run_opens_no_other() -> None:
     assert story.session.phase is Phase.FAILED
     assert story.session.attempt_count == 2
     assert story.last.looks
+
+
+def test_a_successor_is_taken_over_though_the_engines_clock_was_set_back_before_it_was_made() -> None:
+    story, facts = watched()
+    story(make.event(EventAction.DIE, 5, exit_code=1))
+    story(make.event(EventAction.DESTROY, 6))
+    assert story.session.removed_at is not None
+    successor = replace(facts, id=ContainerId("d" * 64), created_at=make.at(-20))
+    story(make.seen(make.running(-20, facts=successor), seconds=7, cause=LookCause.SWEEP))
+    assert story.session.container_id == successor.id
+    assert story.session.phase is Phase.RUNNING
