@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from controller.core.keeping import KEPT_LONG_ENOUGH
 from controller.model.instant import NANOS_PER_S
+from controller.model.journal import RowKind
 from controller.model.phase import Desired, Phase
 from controller.model.reason import Reason
 from controller.model.session import Origin, Session
@@ -80,17 +81,16 @@ def at_the_end(world: "World") -> None:
     removed = {one.container for one in world.daemon.history if one.what == "removed" and one.by == "client"}
     ours = {one.container: one for one in world.wire.requests if one.reason == KEPT_LONG_ENOUGH}
     others = {one.container for one in world.wire.requests if one.kind == "remove" and one.reason != KEPT_LONG_ENOUGH}
-    oldest = world.oracle.query("SELECT min(seq) FROM journal")
-    if oldest and oldest[0][0] != 1:
-        return  # Pruned: for want of retention, or by a clock that was set far ahead. It may have been told.
     for container, request in ours.items():
         if container not in removed or container in others:
             continue
         rows = world.oracle.query(
-            "SELECT json_extract(body, '$.reason') FROM journal WHERE session_id = ? ORDER BY seq",
+            "SELECT kind, json_extract(body, '$.reason') FROM journal WHERE session_id = ? ORDER BY seq",
             request.action.partition("/")[0],
         )
-        told = {reason for (reason,) in rows}
+        if not rows or RowKind.SNAPSHOT.value in {kind for kind, _ in rows}:
+            continue  # Pruned: for want of retention, or by a clock that was set far ahead. It may have been told.
+        told = {reason for _, reason in rows}
         if not told & {Reason.CONTAINER_PRUNED.value, Reason.REMOVED_BY_REQUEST.value}:
             world.violated("S7", f"the container {container[:12]} was removed by us, and that is nowhere told")
 

@@ -247,6 +247,8 @@ def _recreates(world: "World", rng: random.Random) -> str:
         probe=container.probe,
         by="outsider",
     )
+    if container.id in world.bystanders:
+        world.bystanders[again] = world.bystanders[container.id]
     world.daemon.start(world.daemon.containers[again], by="outsider")
     return container.name
 
