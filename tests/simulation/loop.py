@@ -226,6 +226,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         if self.step_hook is not None:
             self.step_hook(self.steps)
         if self.crashing or self.steps == self.crash_at:
+            self._ready.appendleft(handle)
             raise Crash
         if self.steps - self._steps_then > STEPS_AT_ONCE_MAX:
             raise Stalled(f"livelock at {self.timeline.now:.3f} s: {_what_runs(handle)}")
@@ -342,6 +343,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         states = anyio_backend._task_states
         for state in [one for one in states if one.get_loop() is self]:
             del states[state]
+        for handle in self._ready:
+            # Whoever was to be told of a task's error has been killed in the same moment.
+            for ended in handle._args or ():
+                if isinstance(ended, asyncio.Task):
+                    ended._log_traceback = False
         self._ready.clear()
         self._scheduled.clear()
 
