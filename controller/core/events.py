@@ -115,6 +115,9 @@ def _started(draft: Draft, event: EngineEvent) -> None:
         draft.session = replace(draft.session, attempt=replace(attempt, start_told=True))
         draft.look()
         return
+    if any(one.container == event.container and _is_start_of(one, event) for one in draft.session.earlier):
+        draft.look()
+        return
     if attempt is not None and attempt.started_at is not None and attempt.ended_at is None:
         # The end before it was missed: its StartedAt will tell.
         draft.look()

@@ -205,8 +205,12 @@ def _an_earlier_run(draft: Draft, seen: ContainerSeen) -> None:
     if match is None and seen.asked_at > present.opened_at:
         # Asked for after the present run was known, and another one: the engine's clock was set back in between.
         _a_run_nobody_knew(draft, seen)
-    elif match is not None and snapshot.state in _OVER and not tells_of_a_later_start(match, snapshot):
-        complete_earlier(draft, replace(match, died_after_gap=False), end=end_shown(match, seen))
+    elif match is not None and snapshot.state in _OVER:
+        if not tells_of_a_later_start(match, snapshot):
+            complete_earlier(draft, replace(match, died_after_gap=False), end=end_shown(match, seen))
+        if present.ended_at is None and present.started_at is not None and seen.asked_at > present.opened_at:
+            # An engine that was killed may have forgotten its latest run; or an event told of a run that never was.
+            end_attempt(draft, End(looked=True), source=Source.INFERRED)
     if draft.session.phase is Phase.STARTING and not draft.session.open_actions and snapshot.state in _OVER:
-        # An engine that was killed may have forgotten its latest run: it shows the one before, and will not start it.
+        # It shows the run before, and will not start it.
         start_did_not_happen(draft, seen)

@@ -82,17 +82,16 @@ def _after_create(draft: Draft, outcome: Outcome) -> None:
 def _after_start(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:
     match outcome.kind:
         case OutcomeKind.DONE if draft.session.container is None and draft.session.phase is Phase.STARTING:
-            # It ran, and was removed before anybody looked: what was seen of that stays all there is.
-            draft.enter(Phase.FAILED, Reason.LOST, "it was started, and its container is gone: nobody saw how it ended")
-            draft.tell(actor=ACTOR_UNKNOWN)
-            settle(draft)
+            _started_and_gone(draft, "it was started, and its container is gone: nobody saw how it ended")
         case OutcomeKind.DONE:
             _seen_after(draft, outcome, seen)
         case OutcomeKind.REFUSED:
             _start_refused(draft, outcome)
         case OutcomeKind.GONE:
-            if _is_to_run_anew(draft.session):
+            if _is_to_run_anew(draft.session) and not outcome.maybe_done:
                 _make_anew(draft, outcome)
+            elif _is_to_run_anew(draft.session):
+                _started_and_gone(draft, "it may have been started, and its container is gone: nobody saw how it ended")
             elif draft.session.removed_at is None:
                 container_gone(draft)
         case OutcomeKind.DROPPED | OutcomeKind.SUPERSEDED:
@@ -108,6 +107,14 @@ def _is_to_run_anew(session: Session) -> bool:
     over = session.attempt is not None and session.attempt.ended_at is not None
     wanted = session.desired is Desired.RUNNING and session.stop_wanted is None and not session.removal_wanted
     return over and wanted and session.removed_at is None and session.spec is not None
+
+
+def _started_and_gone(draft: Draft, message: str) -> None:
+    """It ran, for all that anybody knows, and was removed before anybody looked: made anew, it might run twice."""
+    draft.session = replace(draft.session, container=None)
+    draft.enter(Phase.FAILED, Reason.LOST, message)
+    draft.tell(actor=ACTOR_UNKNOWN)
+    settle(draft)
 
 
 def _make_anew(draft: Draft, outcome: Outcome) -> None:

@@ -22,7 +22,7 @@ from controller.loops.target import already, began_at, is_of_another, runs_befor
 from controller.loops.waiting import Bell, within
 from controller.model.action import Action, ActionKind, Outcome, OutcomeKind
 from controller.model.container import Snapshot
-from controller.model.ids import ContainerId, SessionId
+from controller.model.ids import ActionId, ContainerId, SessionId
 from controller.model.instant import seconds_between
 from controller.model.observation import OutcomeSeen
 
@@ -64,6 +64,7 @@ class Act:
         self._rules = rules
         self._queues: dict[SessionId, deque[tuple[Action, bool]]] = {}
         self._busy: dict[SessionId, None] = {}
+        self._maybe_sent: set[ActionId] = set()
         self._bell = Bell()
         # They wait here for their turn, not at the engine, so that a call's time limit begins with the call.
         self._stops = anyio.CapacityLimiter(PARALLEL_STOPS)
@@ -97,7 +98,10 @@ class Act:
                 action, resumed = queue.popleft()
                 # A decision may have closed it while it waited.
                 if self._roster.is_open(action):
+                    if resumed:
+                        self._maybe_sent.add(action.id)
                     outcome = await self._carry_out(action, resumed=resumed)
+                    self._maybe_sent.discard(action.id)
                     observation = OutcomeSeen(outcome=outcome, observed_at=self._clock.now())
                     await self._inbox.put(Envelope(observation=observation, session_id=session_id))
         finally:
@@ -154,7 +158,7 @@ class Act:
             snapshot = await self._inspect(name if action.container is None else action.container)
         except ContainerGone:
             if action.container is not None:
-                return Outcome(action=action, kind=OutcomeKind.GONE)
+                return Outcome(action=action, kind=OutcomeKind.GONE, maybe_done=action.id in self._maybe_sent)
             return await self._made_and_renamed(action)
         if action.container is None:
             return self._met(action, snapshot)
@@ -181,6 +185,9 @@ class Act:
         """A container has the name that a create asks for: the one that it made, or somebody else's."""
         session = self._roster.sessions[action.session_id]
         stranger = is_of_another(snapshot.facts.labels, session=session, rules=self._rules)
+        holder = self._roster.known.get(snapshot.facts.id, action.session_id)
+        if holder != action.session_id:
+            stranger = f"session {self._roster.sessions[holder].name} has its container"
         if not stranger:
             return Outcome(action=action, kind=OutcomeKind.DONE, snapshot=snapshot)
         return Outcome(
@@ -194,6 +201,7 @@ class Act:
         """Ask the engine, and look at what came of it. Raises EngineUnavailable and EngineConflict."""
         container = action.container
         try:
+            self._maybe_sent.add(action.id)
             if container is None:
                 container = await self._create(action)
             else:

@@ -64,5 +64,7 @@ class Outcome:
     """Untrusted text when it is the engine's."""
     snapshot: Snapshot | None = None
     """The target after the act, where it was looked at."""
+    maybe_done: bool = False
+    """The target was gone when we looked, and it may have been sent: by an earlier life, or without an answer."""
     conflict: str = ""
     """The name or id of the container that stands in the way of a create."""
