@@ -19,7 +19,7 @@ from controller.core.rules import START_TOLD_WITHIN_S
 from controller.core.signals import signal_name
 from controller.core.standing import note_health
 from controller.model.container import EngineEvent, EventAction
-from controller.model.instant import Instant, seconds_between
+from controller.model.instant import Instant, after, seconds_between
 from controller.model.observation import EventSeen
 from controller.model.phase import Phase
 from controller.model.reason import ACTOR_ENGINE, ACTOR_EXTERNAL, Reason
@@ -135,7 +135,9 @@ def _is_start_of(attempt: Attempt, event: EngineEvent) -> bool:
     """
     if attempt.start_told or attempt.started_at is None:
         return False
-    if attempt.ended_at is not None and seconds_between(_over_at(attempt), event.at) > _TOLD_TOO_LATE_S:
+    over_at = _over_at(attempt)
+    # An end before the start is that of a clock that was set back: it says nothing of which came first.
+    if attempt.ended_at is not None and attempt.started_at <= over_at < after(event.at, -_TOLD_TOO_LATE_S):
         return False
     return 0 <= seconds_between(attempt.started_at, event.at) <= START_TOLD_WITHIN_S
 

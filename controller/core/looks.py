@@ -208,9 +208,11 @@ def _an_earlier_run(draft: Draft, seen: ContainerSeen) -> None:
     elif match is not None and snapshot.state in _OVER:
         if not tells_of_a_later_start(match, snapshot):
             complete_earlier(draft, replace(match, died_after_gap=False), end=end_shown(match, seen))
-        if present.ended_at is None and present.started_at is not None and seen.asked_at > present.opened_at:
+        if present.started_at is not None and seen.asked_at > present.opened_at:
             # An engine that was killed may have forgotten its latest run; or an event told of a run that never was.
-            end_attempt(draft, End(looked=True), source=Source.INFERRED)
+            if present.ended_at is None:
+                end_attempt(draft, End(looked=True), source=Source.INFERRED)
+            keep_evidence(draft, seen)
     if draft.session.phase is Phase.STARTING and not draft.session.open_actions and snapshot.state in _OVER:
         # It shows the run before, and will not start it.
         start_did_not_happen(draft, seen)

@@ -245,3 +245,28 @@ def test_a_successor_is_taken_over_though_the_engines_clock_was_set_back_before_
     story(make.seen(make.running(-20, facts=successor), seconds=7, cause=LookCause.SWEEP))
     assert story.session.container_id == successor.id
     assert story.session.phase is Phase.RUNNING
+
+
+def test_a_run_that_the_engine_has_forgotten_has_ended_and_nobody_knows_how() -> None:
+    story, facts = watched()
+    story(make.event(EventAction.DIE, 5, exit_code=1))
+    story(make.seen(replace(make.exited(1), facts=facts)))
+    story(make.event(EventAction.START, 8))
+    assert story.session.phase is Phase.RUNNING
+    # Killed before it wrote the run down, it comes back with the one before.
+    story(make.seen(replace(make.exited(1), facts=facts), seconds=20, cause=LookCause.SWEEP))
+    assert stands(story) == (Phase.FAILED, Reason.EXIT_UNKNOWN)
+    assert story.session.earlier[0].exit is not None
+    assert story.session.earlier[0].exit.exit_code == 1
+
+
+def test_a_start_whose_answer_was_lost_with_its_container_is_not_made_anew() -> None:
+    story = running_session(make.spec())
+    story(make.event(EventAction.DIE, 5, exit_code=0))
+    story(make.seen(make.exited(0)))
+    story(make.verb(Verb.START, 10))
+    gone = make.outcome(story.action, 12, kind=OutcomeKind.GONE)
+    sent_before = replace(gone, outcome=replace(gone.outcome, maybe_done=True))
+    story(sent_before)
+    assert stands(story) == (Phase.FAILED, Reason.LOST)
+    assert not story.session.open_actions
