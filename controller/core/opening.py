@@ -4,6 +4,8 @@ from dataclasses import replace
 from typing import Final
 
 from controller.core.draft import Draft
+from controller.core.ownership import may_act_on
+from controller.core.restart_policy import from_labels
 from controller.core.rules import EARLIER_ATTEMPTS
 from controller.model.container import ContainerFacts, EngineRestart
 from controller.model.instant import Instant
@@ -81,8 +83,12 @@ def open_attempt(
 
 
 def change_container(draft: Draft, facts: ContainerFacts) -> None:
-    """The session has another container now; the attempt that is over stays on record."""
-    draft.session = replace(draft.session, container=facts, removed_at=None)
+    """The session has another container now, whose labels count; the attempt that is over stays on record."""
+    session = replace(draft.session, container=facts, removed_at=None)
+    if session.is_external:
+        policy, _ = from_labels(facts.labels)
+        session = replace(session, policy=policy, may_act=may_act_on(facts.labels, draft.rules))
+    draft.session = session
     expect_attempt(draft, facts)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from controller.core.admission import Spared, admit, adoption, is_orphan_still
-from controller.core.ownership import Owner, classify, external_session_id
+from controller.core.ownership import Owner, classify, external_session_id, may_act_on
 from controller.core.rules import Rules
 from controller.interfaces import Answer
 from controller.loops.inbox import Envelope
@@ -174,7 +174,7 @@ def _duplicate(seen: ContainerSeen, session: Session, copy: WorkingCopy, rules: 
         name=name,
         origin=Origin.EXTERNAL,
         external_key=key,
-        may_act=session.may_act,
+        may_act=may_act_on(seen.snapshot.facts.labels, rules),
         seen=seen,
         renamed_from=session.name,
     )

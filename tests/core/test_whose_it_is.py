@@ -8,11 +8,12 @@ from controller.core.admission import Directory, Spared, admit, adoption
 from controller.core.drift import FindingKind, compare, is_mass_absence
 from controller.core.ownership import Owner, classify, external_key, may_act_on, name_for
 from controller.model.action import OutcomeKind
-from controller.model.container import ContainerState, ListedContainer
+from controller.model.container import ContainerState, EventAction, ListedContainer
 from controller.model.ids import ContainerId, SessionId, SessionName
 from controller.model.observation import ContainerAdmitted, LookCause
 from controller.model.phase import Health
 from controller.model.session import Origin, Session
+from controller.model.spec import RestartMode
 from tests.support import builders as make
 from tests.support.story import Story, running_session
 
@@ -181,3 +182,16 @@ def test_adoption_takes_a_stranger_and_refuses_a_controller() -> None:
     controller = replace(make.facts(), labels={"agentd.role": "controller"})
     refused = adoption(make.seen(make.snapshot(of=controller)), actor="user:me", directory=EMPTY, rules=make.RULES)
     assert isinstance(refused, Spared)
+
+
+def test_the_labels_of_a_successor_say_who_may_act_on_it_and_whether_it_is_restarted() -> None:
+    story = Story()
+    facts = replace(make.facts(), labels={"agentd.watch": "true", "agentd.restart": "always"})
+    story(make.admitted(make.running(facts=facts)))
+    assert (story.session.may_act, story.session.policy.mode) == (True, RestartMode.ALWAYS)
+    story(make.event(EventAction.DIE, 5, exit_code=1))
+    story(make.event(EventAction.DESTROY, 6))
+    successor = replace(facts, id=OTHER, labels={"agentd.watch": "another"}, created_at=make.at(7))
+    story(make.seen(make.running(7, facts=successor), seconds=8))
+    assert story.session.container_id == OTHER
+    assert (story.session.may_act, story.session.policy.mode) == (False, RestartMode.NO)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from controller.model.container import ContainerState, EventAction
 from controller.model.observation import Verb
 from controller.model.phase import Phase
@@ -85,12 +87,15 @@ async def test_a_recreated_compose_service_is_a_new_attempt_of_its_session_whate
         assert (session.attempt_count, session.container_id, session.phase) == (2, second, Phase.RUNNING)
 
 
-async def test_a_second_live_container_under_one_key_gets_a_session_of_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("watch", "may_act"), [("true", True), ("another", False)])
+async def test_a_second_live_container_under_one_key_gets_a_session_of_its_own(
+    tmp_path: Path, watch: str, *, may_act: bool
+) -> None:
     engine = FakeEngine(ManualClock())
     first = engine.add("shop-web-1", labels=SERVICE)
     async with on_stage(tmp_path, engine) as stage:
         await stage.row(lambda row: row.draft.to_phase is Phase.RUNNING)
-        second = engine.add("shop-web-1b", labels=SERVICE)
+        second = engine.add("shop-web-1b", labels=SERVICE | {"agentd.watch": watch})
         engine.emit(EventAction.START, second)
         await stage.row(lambda row: row.draft.container_id == second, step_s=0.5)
         await stage.clock.advance(100)
@@ -98,3 +103,4 @@ async def test_a_second_live_container_under_one_key_gets_a_session_of_its_own(t
         sessions = await stage.ledger.sessions()
         assert [session.container_id for session in sessions] == [first, second]
         assert sessions[1].name.startswith("shop-web-1-")
+        assert sessions[1].may_act is may_act
