@@ -248,6 +248,10 @@ class Oracle:
             self._world.violated("S1", f"{wanted - found[0]} journal rows are lost")
         self.look()
 
+    def explain(self) -> None:
+        """In the midst of it, too, each session can be told in words."""
+        verdict.explained(self._world)
+
     def at_the_end(self) -> None:
         """Everything that can be judged only when all is over."""
         self.look()

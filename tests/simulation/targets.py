@@ -92,7 +92,7 @@ def _not_early(world: "World", oracle: "Oracle", request: Request, container: Co
         return
     if request.reason == "no record knows it" and world.bystanders.get(container.id) == "orphan":
         age_s = world.timeline.now - world.oracle.created_at(container.id)
-        asked_for = any(wish.what == "sweep" for wish in world.wishes)
+        asked_for = any(wish.what == "sweep orphans" for wish in world.wishes)
         if age_s < world.knobs.settings.orphan_grace_s - EARLY_SLACK_S and not asked_for:
             world.violated("S6", f"{container.name} is {age_s:.1f} s old, and removed as an orphan")
     if "after its back-off" in request.reason and container.process is not None and world.script is not None:

@@ -8,11 +8,13 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Final
 
 from controller.core.replay import replay
+from controller.core.why import explain
 from controller.interfaces import Meta
 from controller.loops.program import rules_of
 from controller.model.container import EngineRestart
 from controller.model.ids import ControllerId
 from controller.model.instant import NANOS_PER_S
+from controller.model.journal import JournalRow
 from controller.model.phase import Desired, Phase
 from controller.model.reason import Reason
 from controller.model.session import Origin, Session
@@ -91,13 +93,24 @@ def _is_driven(session: Session) -> bool:
 
 def _is_known(world: "World", container: Container, session: Session | None) -> None:
     kind = world.bystanders.get(container.id)
-    if kind == "external" and session is None:
+    if kind == "external" and session is None and not _has_a_rival(world, container):
         world.violated("L1", f"{container.name} asks to be watched, and no session is its")
     if kind == "orphan" and session is None and world.knobs.settings.orphan_policy != "report":
         world.violated("L1", f"{container.name} is an orphan, and nothing was done about it")
     made_by_us = kind is None and "agentd.controller" in container.labels
     if made_by_us and session is None and world.knobs.settings.orphan_policy != "report":
         world.violated("L1", f"{container.name} is ours, and no session is its")
+
+
+def _has_a_rival(world: "World", container: Container) -> bool:
+    """Whether another one lives under the same compose key: a session is of one of them at a time."""
+    key = [container.labels.get(f"com.docker.compose.{part}") for part in ("project", "service")]
+    same = [
+        one
+        for one in world.daemon.containers.values()
+        if key[0] and [one.labels.get(f"com.docker.compose.{part}") for part in ("project", "service")] == key
+    ]
+    return len(same) > 1
 
 
 def _is_of_a_replay(world: "World", body: str) -> bool:
@@ -117,6 +130,7 @@ def _is_of_a_replay(world: "World", body: str) -> bool:
 def at_the_end(world: "World") -> None:
     """S13: every exit code on record is the one that the engine knew. And L1 once more."""
     converged(world)
+    explained(world)
     replayed(world)
     ends = _ends(world.daemon.history)
     for container, started_at, number, body in world.oracle.query(
@@ -136,6 +150,24 @@ def at_the_end(world: "World") -> None:
         if truth.code != told["exit_code"] and not excused:
             name = container[:12]
             world.violated("S13", f"attempt {number} of {name} ended with {truth.code}, told as {told['exit_code']}")
+
+
+def explained(world: "World") -> None:
+    """Each session can be told in words, whatever it has come to."""
+    for session in world.oracle.sessions():
+        rows = [
+            JournalRow(seq=seq, decision=decision, committed_at=at, draft=codec.DRAFT.from_text(body))
+            for seq, decision, at, body in world.oracle.query(
+                "SELECT seq, decision, committed_at, body FROM journal WHERE session_id = ? ORDER BY seq", session.id
+            )
+        ]
+        kept = world.oracle.query(
+            "SELECT body FROM evidence WHERE session_id = ? ORDER BY attempt DESC LIMIT 1", session.id
+        )
+        evidence = codec.EVIDENCE.from_text(kept[0][0]) if kept else None
+        told = explain(session=session, rows=rows, evidence=evidence, now=world.clock.now())
+        if not told.sentence or not told.outlook:
+            world.violated("S13", f"{session.name} is {session.phase}, and nothing can be said of it")
 
 
 def replayed(world: "World") -> None:
