@@ -367,7 +367,7 @@ BUGS: Final[tuple[Planted, ...]] = (
     Planted(
         name="the daemon's stop taken for somebody's",
         plant=swapped(turns, "became_engine_restart", _no_outage),
-        scenario="",
+        scenario="daemon stopped",
     ),
     Planted(
         name="shutdown stops everybody's",
@@ -387,7 +387,13 @@ BUGS: Final[tuple[Planted, ...]] = (
     Planted(name="an old answer revives", plant=swapped(looks, "_apply_state", _answer_revives)),
     Planted(name="an invented code believed", plant=swapped(looks, "end_of", _code_255_is_real)),
     Planted(name="a squatter adopted", plant=swapped(act, "is_of_another", _nobody_in_the_way)),
-    Planted(name="deadlines not derived anew", plant=swapped(turns, "rederived", _as_it_was)),
+    Planted(
+        name="deadlines not derived anew", plant=swapped(turns, "rederived", _as_it_was), scenario="clock set back"
+    ),
     Planted(name="any end is clean", plant=swapped(ending, "diagnose", _any_death_is_clean), scenario="crashing"),
-    Planted(name="a label believed", plant=swapped(events, "_believed", _labels_are_believed)),
+    Planted(
+        name="a label believed",
+        plant=swapped(events, "_believed", _labels_are_believed),
+        scenario="a label that lies",
+    ),
 )
