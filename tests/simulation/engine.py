@@ -125,7 +125,8 @@ class SimulatedEngine(ExecutionBackend):
 
     async def _list(self, kind: str, wanted: Callable[[dict[str, str]], bool]) -> Sequence[ListedContainer]:
         def rows() -> list[ListedContainer]:
-            return [listed(one) for one in self._daemon.containers.values() if wanted(one.labels)]
+            rows = [listed(one) for one in self._daemon.containers.values() if wanted(one.labels)]
+            return self._wire.listed(kind, rows)
 
         return await self._ask(kind, self._wire.limits.list_s, rows)
 

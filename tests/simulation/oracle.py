@@ -196,7 +196,7 @@ class Oracle:
         for container in self._world.daemon.containers.values():
             owner = container.labels.get("agentd.controller", "")
             if container.alive and owner and container.id not in self._world.bystanders:
-                live[container.labels.get("agentd.session", "")] += 1
+                live[f"{container.labels.get('agentd.prefix')}/{container.labels.get('agentd.session')}"] += 1
         for session, count in live.items():
             if count > 1:
                 self._world.violated("S16", f"{count} live containers of session {session}")

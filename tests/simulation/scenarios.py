@@ -1,4 +1,4 @@
-"""Fifteen small stories in which each thing that the controller does happens at least once. Nothing goes wrong in them.
+"""Sixteen small stories in which each thing that the controller does happens at least once. Nothing goes wrong in them.
 
 `complete.py` plays each again and again, with one fault at every place where one can be.
 """
@@ -13,6 +13,7 @@ from controller.model.instant import NANOS_PER_S
 from controller.model.observation import Verb
 from controller.model.spec import RestartMode, RestartPolicy, SessionSpec
 from tests.simulation.containers import Probe, Program
+from tests.simulation.neighbour import before_the_lock, beside
 from tests.simulation.outage import kill_daemon, start_daemon, stop_daemon
 from tests.simulation.wishes import Wish
 from tests.simulation.world import World
@@ -175,6 +176,21 @@ def a_label_that_lies(world: World) -> None:
     world.daemon.start(world.daemon.containers[container], by="outsider")
 
 
+def two_controllers(world: World) -> None:
+    """One more on the same engine, with a prefix, a ledger and a session `one` of its own; and one before the lock."""
+    world.beside = [lambda world, clock: beside(world, clock, spec(Program(), ALWAYS)), before_the_lock]
+    create(world, 2.0, "one", spec(Program(), ALWAYS))
+    ask(world, 12.0, Verb.RESTART, "one")
+
+
+def both_run(world: World) -> str:
+    """What is to come of the two."""
+    alive = sorted(one.name for one in world.daemon.containers.values() if one.alive)
+    if alive != ["agentd-one", "other-one"]:
+        return f"there run {', '.join(alive)}"
+    return "" if world.count("stayed out") > 1 else "nobody tried the lock"
+
+
 def stopped_and_started(world: World) -> None:
     create(world, 2.0, "one", spec(Program(), ALWAYS))
     create(world, 2.5, "two", spec(Program(ends_after_term_s=None)))
@@ -304,6 +320,7 @@ SCENARIOS: Final = (
         expect=_came_to(starts=0, running=0),
         quiet_at_s=20.0,
     ),
+    Scenario(name="two controllers", story=two_controllers, expect=both_run, quiet_at_s=30.0),
     Scenario(
         name="stopped and started",
         story=stopped_and_started,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from controller.model.ids import ContainerId
 from tests.simulation.containers import Container
 from tests.simulation.exchange import Request
+from tests.simulation.neighbour import is_neighbours
 
 if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
@@ -64,6 +65,8 @@ def _owner(world: "World", request: Request, container: Container | None) -> Non
     kind = world.bystanders.get(request.container)
     if kind is None and container is not None and not container.labels:
         kind = "plain"
+    if kind is None and container is not None and is_neighbours(container.labels):
+        kind = "foreign"
     if kind in _NEVER:
         world.violated("S7", f"{request.kind} of a container that is {kind}")
     if kind != "external":

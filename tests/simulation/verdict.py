@@ -97,7 +97,10 @@ def _is_known(world: "World", container: Container, session: Session | None) -> 
         world.violated("L1", f"{container.name} asks to be watched, and no session is its")
     if kind == "orphan" and session is None and world.knobs.settings.orphan_policy != "report":
         world.violated("L1", f"{container.name} is an orphan, and nothing was done about it")
-    made_by_us = kind is None and "agentd.controller" in container.labels
+    prefix = world.knobs.settings.prefix
+    made_by_us = (
+        kind is None and "agentd.controller" in container.labels and container.labels.get("agentd.prefix") == prefix
+    )
     if made_by_us and session is None and world.knobs.settings.orphan_policy != "report":
         world.violated("L1", f"{container.name} is ours, and no session is its")
 

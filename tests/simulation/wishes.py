@@ -73,7 +73,13 @@ def _make_rarer_wishes(world: "World") -> None:
     for turn in range(CONNECTING_COUNT):
         # Who must hold a connection has one from the quiet hour on.
         at = world.knobs.quiet_at_s + CONNECTING_EVERY_S * turn
-        world.timeline.at(at, lambda: world.wish((Wish(at=world.timeline.now, what=ALL_CONNECT, session=""), None)))
+        world.timeline.at(at, lambda: _connect_whom_it_lacks(world))
+
+
+def _connect_whom_it_lacks(world: "World") -> None:
+    sessions = world.program.act._roster.sessions.values() if world.program is not None else ()
+    if any(one.spec is not None and one.spec.expect_connection and not one.connected for one in sessions):
+        world.wish((Wish(at=world.timeline.now, what=ALL_CONNECT, session=""), None))
 
 
 def _rare(world: "World", rng: random.Random) -> Wish:
