@@ -20,6 +20,7 @@ import anyio
 from controller.errors import LedgerBusy, LedgerError
 from controller.loops.program import Program
 from controller.model.instant import Instant
+from controller.model.session import Session
 from controller.model.spec import SessionSpec
 from tests.simulation.clock import SimulatedClock
 from tests.simulation.composition import run_controller
@@ -94,6 +95,8 @@ class World:
         """Container id -> what kind somebody else's container is."""
         self.struck: Tally[str] = Tally()
         self.wishes: list[Wish] = []
+        self.last_sessions: list[Session] = []
+        """As they are in the ledger when all is over."""
         self.trace: list[str] = []
         self.violations: list[str] = []
         self.lives = 0
@@ -237,6 +240,7 @@ class World:
                 self.oracle.at_the_end()
             if not self.violations and (complaint := self.expect(self)):
                 self.violated("expected otherwise", complaint)
+        self.last_sessions = self.oracle.sessions()
         self.oracle.close()
         self.digest = zlib.crc32(repr((self.oracle.digest, len(self.daemon.history))).encode(), self.digest)
 
