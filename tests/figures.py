@@ -79,7 +79,7 @@ def _table(worlds: Figures, *, faults: str, planted: str, which: str) -> str:
         ("transitions that a gap row covers", f"{worlds.get('transitions covered by a gap', 0):.0f}"),
         ("transitions lost without a sign", f"{worlds.get('transitions lost', 0):.0f}"),
         ("transitions invented", f"{worlds.get('transitions invented', 0):.0f}"),
-        (f"single faults of the twelve scenarios (slice {which})", faults),
+        (f"single faults of the sixteen scenarios (slice {which})", faults),
         ("planted bugs found", planted),
     ]
     return "\n".join(["| what | figure |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in rows)]) + "\n"

@@ -175,8 +175,8 @@ _ONLY: Final = {
     "partial": ("list ours", "list external"),
 }
 _STREAM: Final = ("dropped", "doubled", "swapped", "delayed", "bad line")
-UNREACHED: Final = frozenset({Reason.DEFECT})
-"""Reasons that must never be seen, and those for which a world has no cause."""
+UNREACHED: Final = frozenset({Reason.DEFECT, Reason.DUPLICATE, Reason.UNEXPECTED})
+"""A reason that must never be seen, and two that no code gives."""
 M2_PER: Final = 1000
 
 

@@ -2,8 +2,9 @@
 
 For each scenario: `kill -9` before and after each request that changes the engine and each commit (between those
 nothing outside the process changes); each call to the engine refused, failed, hung, late, its answer lost or stale,
-its target gone or taken; each SQL call failed. SIGTERM and `kill -9` at every step of the small ones. Each run is
-judged like any seed. `--slice 1/40` plays every fortieth run, for CI.
+its target gone or taken; each list answered as it was at any earlier one; each SQL call failed. SIGTERM, `kill -9` and
+a cancellation at every step of the small ones. Each run is judged like any seed. `--slice 1/40` plays every fortieth
+run, for CI.
 """
 
 import argparse
@@ -39,12 +40,17 @@ class Mishap:
 
     kind: str
     """`none`, `call`, `sql`, `kill before request`, `kill after effect`, `kill before commit`, `kill after commit`,
-    `kill at step`, `stop at step`."""
+    `kill at step`, `stop at step`, `cancel at step`, `stale list`."""
     number: int = 0
+    earlier: int | None = None
+    """Of a stale list: the number of the list that is answered instead."""
     fault: Fault = Fault.NONE
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.number} {self.fault.value if self.fault is not Fault.NONE else ''}".strip()
+        more = (
+            self.fault.value if self.fault is not Fault.NONE else "" if self.earlier is None else f"as {self.earlier}"
+        )
+        return f"{self.kind} {self.number} {more}".strip()
 
 
 NOTHING: Final = Mishap(kind="none")
@@ -59,6 +65,8 @@ class Space:
     commits: int = 0
     sql_calls: int = 0
     steps: int = 0
+    lists: list[tuple[str, object]] = field(default_factory=list)
+    """Every list that was answered: its kind, and its rows."""
     changes_so_far: int = 0
     commits_so_far: int = 0
 
@@ -106,6 +114,7 @@ def play(scenario: Scenario, mishap: Mishap = NOTHING) -> tuple[World, Space]:
         script=scenario.story,
     )
     world.settle_s, world.still_s = SETTLE_S, STILL_S
+    world.wire.lists = []
     if mishap is NOTHING:
         world.expect = scenario.expect
     space = Space()
@@ -123,6 +132,7 @@ def _measure(world: World, space: Space) -> None:
     """Mishaps happen in the eventful part: nothing may move in the quiet one."""
     space.calls, space.sql_calls = world.menu.asked, world.disk.calls
     space.steps = world.steps + (world.loop.steps if world.loop is not None else 0)
+    space.lists = list(world.wire.lists or [])
     space.changes, space.commits = space.changes_so_far, space.commits_so_far
 
 
@@ -169,7 +179,9 @@ def _arrange(world: World, mishap: Mishap, space: Space) -> None:
         world.menu.script[mishap.number] = mishap.fault
     elif mishap.kind == "sql":
         world.disk.fail_call = mishap.number
-    elif mishap.kind in ("kill at step", "stop at step"):
+    elif mishap.kind == "stale list" and mishap.earlier is not None:
+        world.wire.stale_lists[mishap.number] = mishap.earlier
+    elif mishap.kind in ("kill at step", "stop at step", "cancel at step"):
         world.on_life = lambda loop: _at_step(world, loop, mishap)
 
 
@@ -182,6 +194,8 @@ def _at_step(world: World, loop: SimulatedLoop, mishap: Mishap) -> None:
             world.tell(f"mishap: {mishap}")
             if mishap.kind == "kill at step":
                 world.kill_controller()
+            elif mishap.kind == "cancel at step":
+                world.cancel_controller()
             else:
                 world.stop_controller()
 
@@ -201,10 +215,21 @@ def mishaps(scenario: Scenario, space: Space) -> Iterator[Mishap]:
             yield Mishap(kind="call", number=number, fault=fault)
     for number in range(1, space.sql_calls + 1):
         yield Mishap(kind="sql", number=number)
+    yield from _stale_lists(space)
     if scenario.small:
         for number in range(1, space.steps + 1):
             yield Mishap(kind="stop at step", number=number)
             yield Mishap(kind="kill at step", number=number)
+            yield Mishap(kind="cancel at step", number=number)
+
+
+def _stale_lists(space: Space) -> Iterator[Mishap]:
+    """Each list as it was at any earlier one; of equal ones, the latest stands for all."""
+    for number, (kind, rows) in enumerate(space.lists):
+        for earlier, (other, old) in enumerate(space.lists[:number]):
+            again = (kind, old) in space.lists[earlier + 1 : number]
+            if other == kind and old != rows and not again:
+                yield Mishap(kind="stale list", number=number, earlier=earlier)
 
 
 @dataclass(kw_only=True)
@@ -244,6 +269,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.complete", description=__doc__)
     parser.add_argument("--slice", default="1/1", help="K/N: every N-th run, beginning with the K-th")
     parser.add_argument("--only", default="", help="scenarios whose name contains this")
+    parser.add_argument("--kind", default="", help="only faults of this kind, as they are counted at the end")
     parser.add_argument("--replay", default="", help="one mishap, as it was printed, with its trace")
     parser.add_argument("--seconds", type=float, default=0.0, help="no more runs after this long")
     parser.add_argument("--stop", type=int, default=20, help="give up after so many failures")
@@ -251,6 +277,8 @@ def main() -> int:
     turn, width = (int(part) for part in asked.slice.split("/"))
 
     def wanted(number: int, mishap: Mishap) -> bool:
+        if asked.kind and mishap.kind != asked.kind:
+            return False
         return str(mishap) == asked.replay if asked.replay else number % width == turn - 1
 
     gc.freeze()

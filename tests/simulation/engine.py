@@ -18,7 +18,7 @@ from controller.model.ids import ContainerId
 from controller.model.instant import Instant
 from controller.model.phase import Health
 from controller.model.sketch import SessionExitInfo, SessionHealth
-from tests.simulation.containers import Container, Status, listed, shown_health, snapshot
+from tests.simulation.containers import Container, Probe, Status, listed, shown_health, snapshot
 from tests.simulation.daemon import Done
 from tests.simulation.exchange import Wire, call
 from tests.simulation.loop import SimulatedLoop
@@ -26,6 +26,8 @@ from tests.simulation.stream import Reader, StreamEnd
 
 T = TypeVar("T")
 OVERDUE_S = 15.0
+PROBED = "probed"
+"""An image that brings its own health check."""
 
 
 class SimulatedEngine(ExecutionBackend):
@@ -123,7 +125,8 @@ class SimulatedEngine(ExecutionBackend):
 
     async def _list(self, kind: str, wanted: Callable[[dict[str, str]], bool]) -> Sequence[ListedContainer]:
         def rows() -> list[ListedContainer]:
-            return [listed(one) for one in self._daemon.containers.values() if wanted(one.labels)]
+            rows = [listed(one) for one in self._daemon.containers.values() if wanted(one.labels)]
+            return self._wire.listed(kind, rows)
 
         return await self._ask(kind, self._wire.limits.list_s, rows)
 
@@ -145,6 +148,7 @@ class SimulatedEngine(ExecutionBackend):
                 command=tuple(plan.command),
                 labels=dict(plan.labels),
                 memory_bytes=plan.memory_bytes,
+                probe=Probe(interval_s=2.0) if plan.image == PROBED else None,
             )
 
         return await self._ask("create", self._wire.limits.create_s, effect, target=plan.name)

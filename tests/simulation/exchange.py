@@ -9,6 +9,7 @@ import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -58,6 +59,20 @@ class Wire:
     """Called before anything is sent: for the oracle, and to kill the controller at this boundary."""
     after_effect: "Callable[[Request], None]" = lambda request: None
     """Called once the engine has acted, before its answer sets out."""
+
+    lists: "list[tuple[str, object]] | None" = None
+    """Every list that was answered, where somebody wants to know: its kind, and its rows."""
+    stale_lists: dict[int, int] = field(default_factory=dict)
+    """Number of a list -> the earlier one whose rows are answered instead: for the complete runs."""
+
+    def listed(self, kind: str, rows: list[Any]) -> list[Any]:
+        """A list as it is answered: as the engine has it, or as it once had it."""
+        if self.lists is None:
+            return rows
+        earlier = self.stale_lists.get(len(self.lists))
+        self.lists.append((kind, rows))
+        answered: Any = rows if earlier is None else self.lists[earlier][1]
+        return list(answered)
 
     def wait(self) -> float:
         """Seconds for one way."""

@@ -47,6 +47,7 @@ def _appointment(world: "World", name: str, rng: random.Random) -> Callable[[], 
 def calm(world: "World") -> None:
     """The quiet hour: faults and wishes stop, the daemon is there, and programs run until they are stopped."""
     world.tell("quiet")
+    world.oracle.explain()
     world.menu.calm = True
     world.disk.fault_probability = world.disk.stall_probability = 0.0
     world.disk.full = False
@@ -262,6 +263,8 @@ def run_bystander(world: "World", rng: random.Random) -> str:
     kind = rng.choice(("external", "external", "external", "foreign", "orphan", "controller", "plain"))
     name = f"{kind}-{world.count('bystanders')}"
     labels = bystander_labels(kind, rng)
+    if kind == "external":
+        labels |= rarer_labels(world.dice(f"labels of {name}"))
     restart = rng.choice((EngineRestart.NO, EngineRestart.NO, EngineRestart.ALWAYS, EngineRestart.ON_FAILURE))
     if "agentd.restart" in labels:
         restart = EngineRestart.NO
@@ -298,6 +301,23 @@ def bystander_labels(kind: str, rng: random.Random) -> dict[str, str]:
         if rng.random() < 0.5:
             chosen["agentd.max-attempts"] = rng.choice(("1", "3"))
     return chosen
+
+
+def rarer_labels(rng: random.Random) -> dict[str, str]:
+    """What else an external container may ask for, and what it cannot mean."""
+    if rng.random() < 0.6:
+        return {}
+    asked = {
+        "agentd.unhealthy-restart-s": rng.choice(("5", "20", "never")),
+        "agentd.restart-window": rng.choice(("120", "3600", "-1")),
+        "agentd.max-attempts": rng.choice(("1", "2", "0", "many")),
+    }
+    compose = {
+        "com.docker.compose.project": "shop",
+        "com.docker.compose.service": rng.choice(("db", "web")),
+        "com.docker.compose.container-number": "1",
+    }
+    return {**dict(rng.sample(sorted(asked.items()), rng.choice((1, 2)))), **(compose if rng.random() < 0.5 else {})}
 
 
 # --- machines ----------------------------------------------------------------------------------------------------

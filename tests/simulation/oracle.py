@@ -194,7 +194,7 @@ class Oracle:
         for container in self._world.daemon.containers.values():
             owner = container.labels.get("agentd.controller", "")
             if container.alive and owner and container.id not in self._world.bystanders:
-                live[container.labels.get("agentd.session", "")] += 1
+                live[f"{container.labels.get('agentd.prefix')}/{container.labels.get('agentd.session')}"] += 1
         for session, count in live.items():
             if count > 1:
                 self._world.violated("S16", f"{count} live containers of session {session}")
@@ -245,6 +245,10 @@ class Oracle:
         if found[0] != wanted:
             self._world.violated("S1", f"{wanted - found[0]} journal rows are lost")
         self.look()
+
+    def explain(self) -> None:
+        """In the midst of it, too, each session can be told in words."""
+        verdict.explained(self._world)
 
     def at_the_end(self) -> None:
         """Everything that can be judged only when all is over."""

@@ -1,4 +1,4 @@
-"""Thirteen small stories in which each thing that the controller does happens at least once. Nothing goes wrong there.
+"""Seventeen small stories in which each thing that the controller does happens at least once. Nothing goes wrong there.
 
 `complete.py` plays each again and again, with one fault at every place where one can be.
 """
@@ -13,7 +13,8 @@ from controller.model.instant import NANOS_PER_S
 from controller.model.observation import Verb
 from controller.model.spec import RestartMode, RestartPolicy, SessionSpec
 from tests.simulation.containers import Probe, Program
-from tests.simulation.outage import kill_daemon, start_daemon
+from tests.simulation.neighbour import before_the_lock, beside
+from tests.simulation.outage import kill_daemon, start_daemon, stop_daemon
 from tests.simulation.wishes import Wish
 from tests.simulation.world import World
 
@@ -152,13 +153,61 @@ def daemon_killed(world: World) -> None:
     world.timeline.at(14.0, lambda: start_daemon(world.daemon))
 
 
+def daemon_stopped(world: World) -> None:
+    """In order: the daemon stops its containers first, and comes back."""
+    create(world, 2.0, "one", spec(Program(), ALWAYS))
+    world.timeline.at(10.0, lambda: stop_daemon(world.daemon))
+    world.timeline.at(14.0, lambda: start_daemon(world.daemon))
+
+
+def clock_set_back(world: World) -> None:
+    """By an hour, between two lives, while a session waits for its next attempt."""
+    create(world, 2.0, "crash", spec(Program(runs_s=1.0, code=3), ALWAYS))
+
+    def set_back() -> None:
+        world.wall_offset_s -= 3600.0
+        world.kill_controller()
+
+    world.timeline.at(6.0, set_back)
+
+
+def a_label_that_lies(world: World) -> None:
+    """An event's attributes are overwritten by labels, and of a container that is gone nothing else tells the code."""
+    container = world.daemon.create(
+        name="shop-job-1",
+        command=Program(runs_s=8.0, code=3).command(),
+        labels={"agentd.watch": "true", "exitCode": "0"},
+        auto_remove=True,
+        by="outsider",
+    )
+    world.bystanders[container] = "external"
+    world.daemon.start(world.daemon.containers[container], by="outsider")
+
+
+def two_controllers(world: World) -> None:
+    """One more on the same engine, with a prefix, a ledger and a session `one` of its own; and one before the lock."""
+    world.beside = [lambda world, clock: beside(world, clock, spec(Program(), ALWAYS)), before_the_lock]
+    create(world, 2.0, "one", spec(Program(), ALWAYS))
+    ask(world, 12.0, Verb.RESTART, "one")
+
+
+def both_run(world: World) -> str:
+    """What is to come of the two."""
+    alive = sorted(one.name for one in world.daemon.containers.values() if one.alive)
+    if alive != ["agentd-one", "other-one"]:
+        return f"there run {', '.join(alive)}"
+    return "" if world.count("stayed out") > 1 else "nobody tried the lock"
+
+
 def stopped_and_started(world: World) -> None:
     create(world, 2.0, "one", spec(Program(), ALWAYS))
     create(world, 2.5, "two", spec(Program(ends_after_term_s=None)))
     world.timeline.at(10.0, lambda: world.tell(f"stop asked: {world.stop_controller()}"))
 
 
-def _came_to(*, starts: int, running: int, reasons: tuple[str, ...] = ()) -> Callable[[World], str]:
+def _came_to(
+    *, starts: int, running: int, reasons: tuple[str, ...] = (), ends_in_time: bool = True
+) -> Callable[[World], str]:
     """So many starts of ours, so many of our containers running at the end, and these reasons in the journal."""
 
     def complaint(world: World) -> str:
@@ -169,7 +218,9 @@ def _came_to(*, starts: int, running: int, reasons: tuple[str, ...] = ()) -> Cal
             return f"{len(ours)} starts instead of {starts}"
         if len(alive) != running:
             return f"{len(alive)} containers run at the end instead of {running}"
-        return f"never told: {', '.join(missing)}" if missing else _told_late(world)
+        if missing:
+            return f"never told: {', '.join(missing)}"
+        return _told_late(world) if ends_in_time else ""
 
     return complaint
 
@@ -267,6 +318,24 @@ SCENARIOS: Final = (
         story=daemon_killed,
         expect=_came_to(starts=2, running=2, reasons=("engine_restart",)),
     ),
+    Scenario(
+        name="daemon stopped",
+        story=daemon_stopped,
+        expect=_came_to(starts=2, running=1, reasons=("engine_restart",)),
+    ),
+    Scenario(
+        name="clock set back",
+        story=clock_set_back,
+        expect=_came_to(starts=2, running=1, reasons=("error_exit", "backoff"), ends_in_time=False),
+        quiet_at_s=30.0,
+    ),
+    Scenario(
+        name="a label that lies",
+        story=a_label_that_lies,
+        expect=_came_to(starts=0, running=0),
+        quiet_at_s=20.0,
+    ),
+    Scenario(name="two controllers", story=two_controllers, expect=both_run, quiet_at_s=30.0),
     Scenario(
         name="stopped and started",
         story=stopped_and_started,

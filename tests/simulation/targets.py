@@ -12,6 +12,7 @@ from controller.model.ids import ContainerId
 from tests.simulation import keeping
 from tests.simulation.containers import Container
 from tests.simulation.exchange import Request
+from tests.simulation.neighbour import is_neighbours
 
 if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
@@ -66,6 +67,8 @@ def _owner(world: "World", request: Request, container: Container | None) -> Non
     kind = world.bystanders.get(request.container)
     if kind is None and container is not None and not container.labels:
         kind = "plain"
+    if kind is None and container is not None and is_neighbours(container.labels):
+        kind = "foreign"
     if kind in _NEVER:
         world.violated("S7", f"{request.kind} of a container that is {kind}")
     if kind != "external":
@@ -94,7 +97,7 @@ def _not_early(world: "World", oracle: "Oracle", request: Request, container: Co
         return
     if request.reason == "no record knows it" and world.bystanders.get(container.id) == "orphan":
         age_s = world.timeline.now - world.oracle.created_at(container.id)
-        asked_for = any(wish.what == "sweep" for wish in world.wishes)
+        asked_for = any(wish.what == "sweep orphans" for wish in world.wishes)
         if age_s < world.knobs.settings.orphan_grace_s - EARLY_SLACK_S and not asked_for:
             world.violated("S6", f"{container.name} is {age_s:.1f} s old, and removed as an orphan")
     if "after its back-off" in request.reason and container.process is not None and world.script is not None:

@@ -80,6 +80,12 @@ def test_two_processes_play_the_same_world() -> None:
     assert len(digests[0]) == 2
 
 
+@pytest.mark.timeout(300)
+def test_worlds_end_alike_whatever_becomes_of_their_events() -> None:
+    ((code, said),) = end(begin("twins", "--first", "100", "--seeds", "12"))
+    assert code == 0, said
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_slice_of_the_single_faults_harms_nothing() -> None:

@@ -8,11 +8,13 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
 from controller.core.replay import replay
+from controller.core.why import explain
 from controller.interfaces import Meta
 from controller.loops.program import rules_of
 from controller.model.container import EngineRestart
 from controller.model.ids import ControllerId
 from controller.model.instant import NANOS_PER_S
+from controller.model.journal import JournalRow
 from controller.model.phase import Desired, Phase
 from controller.model.reason import Reason
 from controller.model.session import Origin, Session
@@ -51,19 +53,17 @@ def _as_it_is(world: "World", session: Session) -> None:
         if container is not None:
             world.violated("L1", f"{session.name} is removed, its container {container.name} is there")
         return
+    wanted = session.desired is Desired.RUNNING and not _is_left_down(session)
     if container is None:
         if session.phase.is_live or session.phase is Phase.STARTING:
             world.violated("L1", f"{session.name} is {session.phase}, and there is no container")
-        elif session.desired is Desired.RUNNING and _is_ours(session) and session.phase is not Phase.BACKOFF:
+        elif wanted and _is_ours(session) and session.phase is not Phase.BACKOFF:
             world.violated("L1", f"{session.name} is wanted, {session.phase} ({session.reason}), without a container")
         return
     if session.phase not in _PHASES[container.status]:
         world.violated("L1", f"{session.name} is {session.phase}, its container {container.status}")
     _not_stuck(world, session)
     keeping.converged(world, session, container)
-    # What our own shutdown stopped is started again only by a restart policy; what was wanted stays on record.
-    left_down = session.reason is Reason.CONTROLLER_SHUTDOWN and session.policy.mode is RestartMode.NO
-    wanted = session.desired is Desired.RUNNING and not left_down
     if wanted and not container.alive and session.phase is not Phase.BACKOFF and _is_driven(session):
         world.violated("L1", f"{session.name} is wanted and down: {session.phase}, {session.reason}")
     if session.desired is Desired.STOPPED and container.alive and _is_ours(session):
@@ -76,6 +76,11 @@ def _not_stuck(world: "World", session: Session) -> None:
         world.violated("L1", f"{session.name} waits another {waits_s:.0f} s for its next attempt")
     if session.open_actions:
         world.violated("L1", f"{session.name} still has open actions: {session.open_actions}")
+
+
+def _is_left_down(session: Session) -> bool:
+    """Stopped by our own shutdown, and started again by a restart policy only; what was wanted stays on record."""
+    return session.reason is Reason.CONTROLLER_SHUTDOWN and session.policy.mode is RestartMode.NO
 
 
 def _is_ours(session: Session) -> bool:
@@ -93,13 +98,27 @@ def _is_driven(session: Session) -> bool:
 
 def _is_known(world: "World", container: Container, session: Session | None) -> None:
     kind = world.bystanders.get(container.id)
-    if kind == "external" and session is None:
+    if kind == "external" and session is None and not _has_a_rival(world, container):
         world.violated("L1", f"{container.name} asks to be watched, and no session is its")
     if kind == "orphan" and session is None and world.knobs.settings.orphan_policy != "report":
         world.violated("L1", f"{container.name} is an orphan, and nothing was done about it")
-    made_by_us = kind is None and "agentd.controller" in container.labels
+    prefix = world.knobs.settings.prefix
+    made_by_us = (
+        kind is None and "agentd.controller" in container.labels and container.labels.get("agentd.prefix") == prefix
+    )
     if made_by_us and session is None and world.knobs.settings.orphan_policy != "report":
         world.violated("L1", f"{container.name} is ours, and no session is its")
+
+
+def _has_a_rival(world: "World", container: Container) -> bool:
+    """Whether another one lives under the same compose key: a session is of one of them at a time."""
+    key = [container.labels.get(f"com.docker.compose.{part}") for part in ("project", "service")]
+    same = [
+        one
+        for one in world.daemon.containers.values()
+        if key[0] and [one.labels.get(f"com.docker.compose.{part}") for part in ("project", "service")] == key
+    ]
+    return len(same) > 1
 
 
 def _only_an_event_told(world: "World", attempt: dict[str, Any]) -> bool:
@@ -115,6 +134,7 @@ def at_the_end(world: "World") -> None:
     """S13: every exit code on record is the one that the engine knew. And L1 once more."""
     converged(world)
     keeping.at_the_end(world)
+    explained(world)
     replayed(world)
     ends = _ends(world.daemon.history)
     for container, started_at, number, body in world.oracle.query(
@@ -134,6 +154,24 @@ def at_the_end(world: "World") -> None:
         if truth.code != told["exit_code"] and not excused:
             name = container[:12]
             world.violated("S13", f"attempt {number} of {name} ended with {truth.code}, told as {told['exit_code']}")
+
+
+def explained(world: "World") -> None:
+    """Each session can be told in words, whatever it has come to."""
+    for session in world.oracle.sessions():
+        rows = [
+            JournalRow(seq=seq, decision=decision, committed_at=at, draft=codec.DRAFT.from_text(body))
+            for seq, decision, at, body in world.oracle.query(
+                "SELECT seq, decision, committed_at, body FROM journal WHERE session_id = ? ORDER BY seq", session.id
+            )
+        ]
+        kept = world.oracle.query(
+            "SELECT body FROM evidence WHERE session_id = ? ORDER BY attempt DESC LIMIT 1", session.id
+        )
+        evidence = codec.EVIDENCE.from_text(kept[0][0]) if kept else None
+        told = explain(session=session, rows=rows, evidence=evidence, now=world.clock.now())
+        if not told.sentence or not told.outlook:
+            world.violated("S13", f"{session.name} is {session.phase}, and nothing can be said of it")
 
 
 def replayed(world: "World") -> None:

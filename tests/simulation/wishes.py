@@ -5,8 +5,8 @@ hears. What was answered with `accepted` is held against the ledger by the oracl
 """
 
 import random
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 from controller.core.restart_policy import unreachable
 from controller.core.specs import spec_hash
@@ -14,13 +14,17 @@ from controller.errors import ControllerError
 from controller.interfaces import Answer, Condition, LedgerReader, Requests
 from controller.model.ids import SessionId, SessionName
 from controller.model.instant import Instant
-from controller.model.observation import SessionRequested, Verb, VerbRequested
+from controller.model.observation import ConnectionChanged, SessionRequested, Verb, VerbRequested
 from controller.model.spec import RestartMode, RestartPolicy, SessionSpec
+from tests.simulation.engine import PROBED
 from tests.simulation.nemesis import random_program
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+ALL_CONNECT: Final = "all connect"
+CONNECTING_EVERY_S: Final = 4.0
+CONNECTING_COUNT: Final = 130
 _VERBS = (Verb.START, Verb.STOP, Verb.RESTART, Verb.REMOVE, Verb.RENEW)
 
 
@@ -53,9 +57,41 @@ def make_wishes(world: "World") -> None:
     rng = world.dice("wishes")
     for number in range(world.knobs.sessions_count):
         world.timeline.at(rng.uniform(0.5, 20.0), lambda number=number: world.wish(_create(world, rng, number)))  # type: ignore[misc]
+    _make_rarer_wishes(world)
     when = 20.0
     while (when := when + rng.expovariate(world.knobs.wishes_a_minute / 60)) < world.knobs.quiet_at_s:
         world.timeline.at(when, lambda: world.wish(_any(world, rng)))
+
+
+def _make_rarer_wishes(world: "World") -> None:
+    """Agents that come and go, adoptions, orphans to be removed at once: on dice of their own."""
+    rng = world.dice("rarer wishes")
+    a_minute = rng.choice((0.0, 1.0, 4.0))
+    when = 10.0
+    while a_minute and (when := when + rng.expovariate(a_minute / 60)) < world.knobs.quiet_at_s:
+        world.timeline.at(when, lambda: world.wish((_rare(world, rng), None)))
+    for turn in range(CONNECTING_COUNT):
+        # Who must hold a connection has one from the quiet hour on.
+        at = world.knobs.quiet_at_s + CONNECTING_EVERY_S * turn
+        world.timeline.at(at, lambda: _connect_whom_it_lacks(world))
+
+
+def _connect_whom_it_lacks(world: "World") -> None:
+    sessions = world.program.act._roster.sessions.values() if world.program is not None else ()
+    if any(one.spec is not None and one.spec.expect_connection and not one.connected for one in sessions):
+        world.wish((Wish(at=world.timeline.now, what=ALL_CONNECT, session=""), None))
+
+
+def _rare(world: "World", rng: random.Random) -> Wish:
+    now, name = world.timeline.now, f"s{rng.randrange(world.knobs.sessions_count)}"
+    what = rng.choice(("connect", "connect", "disconnect", "adopt", "sweep orphans", ALL_CONNECT))
+    found = list(world.daemon.containers.values())
+    if what == "adopt" and found:
+        container = rng.choice(found)
+        if world.bystanders.get(container.id) in ("external", "orphan", "plain"):
+            world.bystanders[container.id] = "adopted"  # From now on it may be ours: nobody knows who was heard.
+        return Wish(at=now, what=what, session=rng.choice((container.id, container.name, container.id[:12])))
+    return Wish(at=now, what=what, session=name)
 
 
 async def carry(world: "World", wish: Wish, spec: SessionSpec | None, counter: Counter, now: Instant) -> None:
@@ -85,13 +121,24 @@ async def _ask(wish: Wish, spec: SessionSpec | None, counter: Counter, now: Inst
                 observed_at=now,
             )
         )
-    if wish.verb is None:
-        await counter.requests.sweep(dry_run=wish.what == "dry sweep")
+    if wish.what == ALL_CONNECT:
+        for one in await counter.ledger.sessions():
+            if one.spec is not None and one.spec.expect_connection and not one.connected:
+                await counter.requests.verb(one.id, ConnectionChanged(connected=True, observed_at=now))
+        return Answer(accepted=True)
+    if wish.what == "adopt":
+        return await counter.requests.adopt(wish.session, actor="user:simulated")
+    if "sweep" in wish.what:
+        orphans_too = wish.what == "sweep orphans"
+        await counter.requests.sweep(dry_run=wish.what == "dry sweep", remove_orphans=orphans_too)
         return Answer(accepted=True)
     session = await counter.ledger.find(SessionName(wish.session))
     if session is None:
         return None
     wish.session_id = session.id
+    if wish.verb is None:
+        changed = ConnectionChanged(connected=wish.what == "connect", observed_at=now)
+        return await counter.requests.verb(session.id, changed)
     asked = VerbRequested(
         verb=wish.verb,
         actor="user:simulated",
@@ -109,7 +156,13 @@ def _create(world: "World", rng: random.Random, number: int) -> tuple[Wish, Sess
         session=f"s{number}",
         session_id=SessionId(f"{rng.getrandbits(128):032x}"),
     )
-    return wish, random_spec(rng)
+    spec = random_spec(rng)
+    dice = world.dice(f"spec of {wish.session_id}")
+    if dice.random() < 0.2:
+        spec = replace(spec, expect_connection=True)
+    if dice.random() < 0.2 and spec.image == "busybox":
+        spec = replace(spec, image=PROBED)
+    return wish, spec
 
 
 def _any(world: "World", rng: random.Random) -> tuple[Wish, SessionSpec | None]:

@@ -10,16 +10,17 @@ import shutil
 import traceback
 import zlib
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import anyio
 
 from controller.errors import LedgerBusy, LedgerError
 from controller.loops.program import Program
 from controller.model.instant import Instant
+from controller.model.session import Session
 from controller.model.spec import SessionSpec
 from tests.simulation.clock import SimulatedClock
 from tests.simulation.composition import run_controller
@@ -50,7 +51,7 @@ class Violation(AssertionError):
 class World:
     """Everything that outlives a controller. Public attributes are for nemesis, wishes and oracle."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0915  a world has many parts, and each is one line
         self,
         seed: str,
         folder: Path,
@@ -81,16 +82,7 @@ class World:
         )
         self.daemon = Daemon(timeline=self.timeline, rng=self.dice("engine"), traits=self.knobs.traits)
         self.daemon.missing_images.add("no-such")
-        faults = self.knobs.event_faults
-        self.menu = FaultMenu(
-            rng=self.dice("faults"),
-            calls=self.knobs.call_faults,
-            drop=faults.get("drop", 0.0),
-            double=faults.get("double", 0.0),
-            swap=faults.get("swap", 0.0),
-            delay=faults.get("delay", 0.0),
-            bad_line=faults.get("bad_line", 0.0),
-        )
+        self.menu = self._menu()
         self.wire = Wire(
             daemon=self.daemon,
             rng=self.dice("wire"),
@@ -99,13 +91,7 @@ class World:
             latency_s=self.knobs.wire_latency_s,
         )
         self.daemon.events.deliver = travel(self.wire)
-        self.disk = Disk(
-            rng=self.dice("disk"),
-            latency_s=self.knobs.disk_latency_s,
-            stall_s=self.knobs.disk_stall_s,
-            stall_probability=self.knobs.disk_stall_probability,
-            fault_probability=self.knobs.disk_fault_probability,
-        )
+        self.disk = self._disk()
         self.wall_offset_s = 0.0
         self.clock = SimulatedClock(self.timeline, wall_offset_s=0.0)
         """Time as the present life counts it."""
@@ -113,6 +99,8 @@ class World:
         """Container id -> what kind somebody else's container is."""
         self.struck: Tally[str] = Tally()
         self.wishes: list[Wish] = []
+        self.last_sessions: list[Session] = []
+        """As they are in the ledger when all is over."""
         self.trace: list[str] = []
         self.violations: list[str] = []
         self.lives = 0
@@ -132,10 +120,34 @@ class World:
         self._wish_queue: list[tuple[Wish, SessionSpec | None]] = []
         self._wish_bell: anyio.Event | None = None
         self._signal: anyio.Event | None = None
+        self._root: anyio.CancelScope | None = None
+        self.beside: list[Callable[[World, SimulatedClock], Coroutine[Any, Any, None]]] = []
+        """Further controllers, which live and die with this one's machine."""
         self._lives_dice = self.dice("lives")
         self.oracle = Oracle(self)
         self.wire.before_request = self.oracle.before_request
         self.wire.after_effect = self.oracle.after_effect
+
+    def _menu(self) -> FaultMenu:
+        faults = self.knobs.event_faults
+        return FaultMenu(
+            rng=self.dice("faults"),
+            calls=self.knobs.call_faults,
+            drop=faults.get("drop", 0.0),
+            double=faults.get("double", 0.0),
+            swap=faults.get("swap", 0.0),
+            delay=faults.get("delay", 0.0),
+            bad_line=faults.get("bad_line", 0.0),
+        )
+
+    def _disk(self) -> Disk:
+        return Disk(
+            rng=self.dice("disk"),
+            latency_s=self.knobs.disk_latency_s,
+            stall_s=self.knobs.disk_stall_s,
+            stall_probability=self.knobs.disk_stall_probability,
+            fault_probability=self.knobs.disk_fault_probability,
+        )
 
     # --- for those who act in it -----------------------------------------------------------------------------------
 
@@ -183,6 +195,14 @@ class World:
         self._signal.set()
         return True
 
+    def cancel_controller(self) -> bool:
+        """The program's root scope is cancelled from outside, as whoever embeds it would. It has to end, and soon."""
+        if not self.alive or self._root is None or self._root.cancel_called:
+            return False
+        self.stop_at = self.timeline.now if self.stop_at is None else self.stop_at
+        self._root.cancel()
+        return True
+
     def wish(self, asked: tuple[Wish, SessionSpec | None]) -> None:
         """Somebody asks; lost when nobody is there."""
         self.wishes.append(asked[0])
@@ -224,6 +244,7 @@ class World:
                 self.oracle.at_the_end()
             if not self.violations and (complaint := self.expect(self)):
                 self.violated("expected otherwise", complaint)
+        self.last_sessions = self.oracle.sessions()
         self.oracle.close()
         self.digest = zlib.crc32(repr((self.oracle.digest, len(self.daemon.history))).encode(), self.digest)
 
@@ -233,6 +254,20 @@ class World:
             run_bystander(self, bystanders)
         unleash(self)
         make_wishes(self)
+        self._cancels()
+
+    def _cancels(self) -> None:
+        """Now and then somebody who embeds the program cancels it: on dice of its own."""
+        dice = self.dice("cancels")
+        a_minute = dice.choice((0.0, 0.0, 0.5))
+        when = 0.0
+        while a_minute and (when := when + dice.expovariate(a_minute / 60)) < self.knobs.quiet_at_s:
+            self.timeline.at(when, self._cancel)
+
+    def _cancel(self) -> None:
+        if self.cancel_controller():
+            self.struck["cancel controller"] += 1
+            self.tell("nemesis: cancel controller now")
 
     def _live(self, end_at: float) -> None:
         self.lives += 1
@@ -241,7 +276,7 @@ class World:
         )
         self.stop_at = self.program = None
         self._wish_queue.clear()
-        self._wish_bell = self._signal = None
+        self._wish_bell = self._signal = self._root = None
         quiet = self.timeline.now >= self.knobs.quiet_at_s
         if self.knobs.crash_steps is not None and not quiet:
             loop.crash_at = self._lives_dice.randint(*self.knobs.crash_steps)
@@ -288,10 +323,15 @@ class World:
         assert self.loop is not None
         self.timeline.at(end_at, self._finish(self.loop))
         self._signal = anyio.Event()
-        code = await run_controller(self, clock, self._signal)
-        self.tell(f"exit code {code}")
-        if code:
-            self._gave_up(f"exit code {code}")
+        with anyio.CancelScope() as self._root:
+            async with anyio.create_task_group() as group:
+                for one in self.beside:
+                    group.start_soon(one, self, clock)
+                code = await run_controller(self, clock, self._signal)
+                group.cancel_scope.cancel()
+            self.tell(f"exit code {code}")
+            if code:
+                self._gave_up(f"exit code {code}")
 
     def _finish(self, loop: SimulatedLoop) -> Callable[[], None]:
         """The end of the world is a kill like any other."""

@@ -390,7 +390,7 @@ BUGS: Final[tuple[Planted, ...]] = (
     Planted(
         name="the daemon's stop taken for somebody's",
         plant=swapped(turns, "became_engine_restart", _no_outage),
-        scenario="",
+        scenario="daemon stopped",
     ),
     Planted(
         name="shutdown stops everybody's",
@@ -410,11 +410,17 @@ BUGS: Final[tuple[Planted, ...]] = (
     Planted(name="an old answer revives", plant=swapped(looks, "apply_state", _answer_revives)),
     Planted(name="an invented code believed", plant=swapped(standing, "end_of", _code_255_is_real)),
     Planted(name="a squatter adopted", plant=swapped(act, "is_of_another", _nobody_in_the_way)),
-    Planted(name="deadlines not derived anew", plant=swapped(turns, "rederived", _as_it_was)),
+    Planted(
+        name="deadlines not derived anew", plant=swapped(turns, "rederived", _as_it_was), scenario="clock set back"
+    ),
     Planted(name="any end is clean", plant=swapped(judging, "diagnose", _any_death_is_clean), scenario="crashing"),
+    Planted(
+        name="a label believed",
+        plant=swapped(events, "_believed", _labels_are_believed),
+        scenario="a label that lies",
+    ),
     Planted(name="not kept for its time", plant=swapped(keeping, "kept_until", _no_time_to_keep)),
     Planted(name="kept for ever", plant=swapped(pursuing, "is_kept_long_enough", _never_long_enough)),
     Planted(name="pruned without evidence", plant=swapped(keeping, "remove_container", _whatever_is_lost)),
     Planted(name="pruning takes the session", plant=swapped(outcomes, "is_pruning", _never_only_the_container)),
-    Planted(name="a label believed", plant=swapped(events, "_believed", _labels_are_believed)),
 )
