@@ -98,16 +98,20 @@ def campaign(
     *,
     jobs: int = 1,
     seconds: float = 0.0,
+    at_least: int = 0,
     stop: int = 0,
     record: Path | None = None,
 ) -> Iterator[Result]:
-    """Play them all, and tell what each handful came to. An end is put to it by time, or by so many failures."""
+    """Play them all, and tell what each handful came to. An end is put to it by time, or by so many failures.
+
+    `at_least` so many are played, however long that takes.
+    """
     played: set[str] = set()
     for result in _recorded(record):
         played.update(result.seeds)
         yield result
     left = [seed for seed in seeds if seed not in played]
-    began, failures = time.monotonic(), 0
+    began, failures, played_count = time.monotonic(), 0, 0
     handfuls = (left[place : place + HANDFUL] for place in range(0, len(left), HANDFUL))
     playing = _side_by_side if jobs > 1 else _one_by_one
     for result in playing(handfuls, shape, jobs):
@@ -115,8 +119,10 @@ def campaign(
             with record.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(vars(result)) + "\n")
         failures += len(result.failures)
+        played_count += len(result.seeds)
         yield result
-        if (stop and failures >= stop) or (seconds and time.monotonic() - began > seconds):
+        out_of_time = seconds and time.monotonic() - began > seconds and played_count >= at_least
+        if (stop and failures >= stop) or out_of_time:
             return
 
 

@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="so many processes")
     parser.add_argument("--record", type=Path, help="a file of what was played; what is in it is not played again")
     parser.add_argument("--seconds", type=float, default=0.0, help="no more seeds after this long")
+    parser.add_argument("--at-least", type=int, default=0, help="so many seeds all the same")
     parser.add_argument("--sessions", type=int, help="so many sessions in each world, not as drawn")
     parser.add_argument("--minutes", type=float, help="so long until the quiet hour, not as drawn")
     parser.add_argument("--digests", action="store_true", help="print each seed's digest")
@@ -42,7 +43,15 @@ def main() -> int:
 def _many(asked: argparse.Namespace, shape: Shape) -> int:
     seeds = asked.only or [str(number) for number in range(asked.first, asked.first + asked.seeds)]
     began, total = time.monotonic(), Result()
-    for result in campaign(seeds, shape, jobs=asked.jobs, seconds=asked.seconds, stop=asked.stop, record=asked.record):
+    for result in campaign(
+        seeds,
+        shape,
+        jobs=asked.jobs,
+        seconds=asked.seconds,
+        at_least=asked.at_least,
+        stop=asked.stop,
+        record=asked.record,
+    ):
         total.add(result)
         for trace in result.failures.values():
             print(trace, flush=True)

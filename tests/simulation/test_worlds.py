@@ -1,6 +1,7 @@
 """Worlds as CI plays them: the kept seeds first, then fresh ones for as long as there is time, then single faults.
 
-Each plays in a process of its own, as `make simulate` does. `AGENTD_SIMULATION_SECONDS` says for how long (CI: 150).
+Each plays in a process of its own, as `make simulate` does. `AGENTD_SIMULATION_SECONDS` says for how long the fresh ones
+are played, `AGENTD_SIMULATION_SEEDS` how many there are at the least (CI: 150 s and 300).
 """
 
 import os
@@ -15,6 +16,8 @@ import pytest
 ROOT: Final = Path(__file__).parents[2]
 KEPT: Final = Path(__file__).parents[1] / "seeds.txt"
 SECONDS: Final = float(os.environ.get("AGENTD_SIMULATION_SECONDS", "20"))
+SEEDS: Final = int(os.environ.get("AGENTD_SIMULATION_SEEDS", "0"))
+SLICE_SECONDS: Final = min(SECONDS, 60.0)
 PROCESSES: Final = 2
 _ENVIRONMENT: Final = {key: value for key, value in os.environ.items() if key != "PYTHONHASHSEED"}
 
@@ -58,13 +61,15 @@ def test_no_kept_seed_fails_again() -> None:
         assert code == 0, said
 
 
-# Not in CI while violations are known: about one fresh world in a hundred, and one single fault in some hundreds.
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_fresh_worlds_hold_every_invariant() -> None:
     first = fresh(10**9)
     running = [
-        begin("run", "--seeds", "100000", "--first", str(first + turn * 100_000), "--seconds", str(SECONDS))
+        begin(
+            "run",
+            *("--seeds", "100000", "--first", str(first + turn * 100_000)),
+            *("--seconds", str(SECONDS), "--at-least", str(SEEDS // PROCESSES)),
+        )
         for turn in range(PROCESSES)
     ]
     for code, said in end(*running):
@@ -86,13 +91,12 @@ def test_worlds_end_alike_whatever_becomes_of_their_events() -> None:
     assert code == 0, said
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_slice_of_the_single_faults_harms_nothing() -> None:
     width = 40
     turn = fresh(width // PROCESSES)
     running = [
-        begin("complete", "--slice", f"{turn * PROCESSES + place + 1}/{width}", "--seconds", str(SECONDS))
+        begin("complete", "--slice", f"{turn * PROCESSES + place + 1}/{width}", "--seconds", str(SLICE_SECONDS))
         for place in range(PROCESSES)
     ]
     for code, said in end(*running):
