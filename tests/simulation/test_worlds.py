@@ -1,6 +1,6 @@
 """Worlds as CI plays them: the kept seeds first, then fresh ones for as long as there is time, then single faults.
 
-Each plays in a process of its own, as `make simulate` does. `AGENTD_SIMULATION_SECONDS` says for how long the fresh ones
+Each plays in a process of its own, as `make simulate` does. `AGENTD_SIMULATION_SECONDS` says for how long fresh ones
 are played, `AGENTD_SIMULATION_SEEDS` how many there are at the least (CI: 150 s and 300).
 """
 
