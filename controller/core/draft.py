@@ -128,16 +128,16 @@ class Draft:
         """Ask for a change of the engine. At most one action of a session is open at a time."""
         session = self.session
         assert not session.open_actions, f"{session.name}: a {kind} was decided while {session.open_actions} is open"
-        attempt = session.attempt
+        ours = session.attempt is not None and session.attempt.container == session.container_id
+        attempt = session.attempt if ours else None
         number = session.action_count + 1
         action = Action(
             id=ActionId(f"{session.id}/{number}"),
             session_id=session.id,
             kind=kind,
             container=None if kind is ActionKind.CREATE else session.container_id,
-            started_at=attempt.started_at
-            if attempt is not None and attempt.container == session.container_id
-            else None,
+            started_at=attempt.started_at if attempt is not None else None,
+            attempt=attempt.number if attempt is not None else 0,
             decided_at=self.now,
             drop_at=after(self.now, ACTION_LIMIT_S + grace_s),
             grace_s=grace_s,

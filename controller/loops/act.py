@@ -18,7 +18,7 @@ from controller.loops.condition import ControllerCondition
 from controller.loops.creation import Creation
 from controller.loops.inbox import Envelope, Inbox
 from controller.loops.roster import Roster
-from controller.loops.target import already, began_at, is_of_another, runs_before
+from controller.loops.target import already, is_of_another
 from controller.loops.waiting import Bell, within
 from controller.model.action import Action, ActionKind, Outcome, OutcomeKind
 from controller.model.container import Snapshot
@@ -163,7 +163,8 @@ class Act:
         if action.container is None:
             return self._met(action, snapshot)
         session = self._roster.sessions[action.session_id]
-        return already(action, snapshot, earlier=runs_before(session), began=began_at(action, session))
+        present = (session.attempt,) if session.attempt is not None else ()
+        return already(action, snapshot, attempts=(*present, *session.earlier))
 
     async def _made_and_renamed(self, action: Action) -> Outcome | None:
         """What an earlier life's create may have made, if somebody has renamed it since: its labels still say so.

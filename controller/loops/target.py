@@ -1,6 +1,6 @@
 """What the target of an action shows before anything is sent. Pure; used by `act`."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from controller.core.rules import START_TOLD_WITHIN_S, Rules
@@ -9,44 +9,21 @@ from controller.errors import EngineUnavailable
 from controller.model.action import Action, ActionKind, Outcome, OutcomeKind
 from controller.model.container import ContainerState, Snapshot
 from controller.model.instant import Instant, seconds_between
-from controller.model.session import Session
+from controller.model.session import Attempt, Session
 
 _RUNS: Final = (ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING)
 
 
-def already(
-    action: Action, snapshot: Snapshot, *, earlier: Collection[Instant] = (), began: Instant | None = None
-) -> Outcome | None:
+def already(action: Action, snapshot: Snapshot, *, attempts: Sequence[Attempt] = ()) -> Outcome | None:
     """How the action has ended before it is sent; None when it is still to be sent.
 
-    `earlier` are the StartedAts of the runs before the one that it was decided on, see `runs_before`; `began` is that
-    one's own, where it is known by now, see `began_at`.
-    Raises EngineUnavailable while the engine is removing the target: the answer will be certain soon.
+    `attempts` are those that the session knows by now: runs of the target before and after the one that the action
+    was decided on tell whether it has moved. Raises EngineUnavailable while the engine is removing the target: the
+    answer will be certain soon.
     """
-    kind = _already(action, snapshot, moved=_has_moved(action, snapshot, earlier, began))
+    runs = [one for one in attempts if one.container == action.container]
+    kind = _already(action, snapshot, moved=_has_moved(action, snapshot, runs))
     return None if kind is None else Outcome(action=action, kind=kind, snapshot=snapshot)
-
-
-def runs_before(session: Session) -> frozenset[Instant]:
-    """StartedAts that its present container is known to have had before.
-
-    An engine that was killed may have forgotten its latest run and show the one before it: nothing has moved then.
-    """
-    return frozenset(
-        one.started_at
-        for one in session.earlier
-        if one.started_at is not None and one.container == session.container_id
-    )
-
-
-def began_at(action: Action, session: Session) -> Instant | None:
-    """The exact StartedAt of the run that an action was decided on; None while only its `start` event told of it."""
-    attempt = session.attempt
-    if attempt is None or attempt.provisional or attempt.container != action.container:
-        return None
-    if action.started_at is None or attempt.started_at is None:
-        return None
-    return attempt.started_at if _may_be_one(action.started_at, attempt.started_at) else None
 
 
 def is_of_another(labels: Mapping[str, str], *, session: Session, rules: Rules) -> str:
@@ -75,14 +52,19 @@ def _already(action: Action, snapshot: Snapshot, *, moved: bool) -> OutcomeKind 
             return None
 
 
-def _has_moved(action: Action, snapshot: Snapshot, earlier: Collection[Instant], began: Instant | None) -> bool:
+def _has_moved(action: Action, snapshot: Snapshot, runs: Sequence[Attempt]) -> bool:
     """Whether it was started again since the action was decided."""
-    if snapshot.started_at is None or snapshot.started_at in earlier:
+    if snapshot.started_at is None:
         return False
     if action.started_at is None:
         return action.kind is ActionKind.START
-    if began is not None:
-        return snapshot.started_at != began
+    shown = next((one for one in runs if one.started_at == snapshot.started_at and not one.provisional), None)
+    if shown is not None and action.attempt:
+        # An engine that was killed may have forgotten its latest run and show the one before it: that is no move.
+        return shown.number > action.attempt
+    decided_on = next((one for one in runs if one.number == action.attempt and not one.provisional), None)
+    if decided_on is not None:
+        return True
     return not _may_be_one(action.started_at, snapshot.started_at)
 
 

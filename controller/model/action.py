@@ -28,6 +28,8 @@ class Action:
     """None only for a create."""
     started_at: Instant | None
     """The target's StartedAt when decided. When it has moved, a start is done and a stop or remove is superseded."""
+    attempt: int = 0
+    """Number of the attempt that it was decided on; 0 when there was none, or its container was another."""
     decided_at: Instant
     """By our clock."""
     drop_at: Instant

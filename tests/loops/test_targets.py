@@ -8,6 +8,7 @@ from controller.model.action import Action, ActionKind, OutcomeKind
 from controller.model.container import ContainerFacts, ContainerState, Snapshot
 from controller.model.ids import ActionId, ContainerId, SessionId
 from controller.model.instant import Instant, after
+from controller.model.session import Attempt
 
 BEGAN = Instant(1_000_000_000_000)
 START, STOP, REMOVE = ActionKind.START, ActionKind.STOP, ActionKind.REMOVE
@@ -53,14 +54,27 @@ def test_an_engine_that_forgot_the_latest_run_shows_nothing_that_has_moved(
     kind: ActionKind, state: ContainerState
 ) -> None:
     before = after(BEGAN, -30)
-    assert already(_action(kind), _snapshot(state, started_at=before), earlier=[before]) is SEND
+    known = [_attempt(2, BEGAN), _attempt(1, before)]
+    assert already(_action(kind), _snapshot(state, started_at=before), attempts=known) is SEND
 
 
 @pytest.mark.parametrize(("kind", "ends"), [(START, OutcomeKind.DONE), (STOP, OutcomeKind.SUPERSEDED)])
 def test_once_the_exact_start_is_known_even_one_a_moment_before_it_is_another_run(
     kind: ActionKind, ends: OutcomeKind
 ) -> None:
-    outcome = already(_action(kind), _snapshot(RUNNING, started_at=after(BEGAN, -1)), began=BEGAN)
+    shows = _snapshot(RUNNING, started_at=after(BEGAN, -1))
+    outcome = already(_action(kind), shows, attempts=[_attempt(2, BEGAN)])
+    assert outcome is not None
+    assert outcome.kind is ends
+
+
+@pytest.mark.parametrize(("kind", "ends"), [(START, OutcomeKind.DONE), (STOP, OutcomeKind.SUPERSEDED)])
+def test_a_run_that_is_known_to_have_come_after_it_has_moved_though_the_engines_clock_was_set_back(
+    kind: ActionKind, ends: OutcomeKind
+) -> None:
+    later = after(BEGAN, -0.5)
+    known = [_attempt(3, later), _attempt(2, BEGAN)]
+    outcome = already(_action(kind), _snapshot(RUNNING, started_at=later), attempts=known)
     assert outcome is not None
     assert outcome.kind is ends
 
@@ -77,9 +91,14 @@ def _action(kind: ActionKind, *, started_at: Instant | None = BEGAN) -> Action:
         kind=kind,
         container=ContainerId("c"),
         started_at=started_at,
+        attempt=2,
         decided_at=BEGAN,
         drop_at=after(BEGAN, 120),
     )
+
+
+def _attempt(number: int, started_at: Instant) -> Attempt:
+    return Attempt(number=number, container=ContainerId("c"), started_at=started_at, opened_at=BEGAN)
 
 
 def _snapshot(state: ContainerState, *, started_at: Instant | None) -> Snapshot:
