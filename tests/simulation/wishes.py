@@ -88,7 +88,8 @@ def _rare(world: "World", rng: random.Random) -> Wish:
     found = list(world.daemon.containers.values())
     if what == "adopt" and found:
         container = rng.choice(found)
-        if world.bystanders.get(container.id) in ("external", "orphan", "plain", "foreign"):
+        kind = world.bystanders.get(container.id, "" if container.labels else "plain")
+        if kind in ("external", "orphan", "plain", "foreign"):
             world.bystanders[container.id] = "adopted"  # From now on it may be ours: nobody knows who was heard.
         return Wish(at=now, what=what, session=rng.choice((container.id, container.name, container.id[:12])))
     return Wish(at=now, what=what, session=name)

@@ -52,6 +52,8 @@ class Planted:
     """A context manager for as long as the bug is there."""
     scenario: str = ""
     """The reference scenario in whose complete runs it is found; empty: in random seeds."""
+    kind: str = ""
+    """The kind of mishap that shows it, which is then played before all others."""
 
 
 def swapped(owner: Any, name: str, new: Any) -> Any:
@@ -334,12 +336,14 @@ BUGS: Final[tuple[Planted, ...]] = (
         name="failed commit swallowed",
         plant=swapped(react.React, "_written", _swallows_a_failed_commit),
         scenario="one shot",
+        kind="sql",
     ),
     Planted(name="answer before commit", plant=swapped(react.React, "_answer", _answers_first), scenario="one shot"),
     Planted(
         name="one decision in two transactions",
         plant=swapped(committer, "transact", _two_transactions),
         scenario="one that runs",
+        kind="kill at step",
     ),
     Planted(
         name="open actions forgotten at start",
