@@ -107,6 +107,7 @@ def rederived(session: Session, *, now: Instant, rules: Rules) -> Session:
         look_owed_until=_clipped(session.look_owed_until, now, LOOK_OWED_S),
         unhealthy_since=_clipped(session.unhealthy_since, now, 0.0),
         expires_at=_clipped(session.expires_at, now, ttl_s) if ttl_s is not None else session.expires_at,
+        removed_at=_clipped(session.removed_at, now, 0.0),
         removal_again_at=_clipped(session.removal_again_at, now, REMOVAL_AGAIN_S),
         granted_at=tuple(min(granted, after(now, backoff_s)) for granted in session.granted_at),
         attempt=_not_after(session.attempt, now) if session.attempt is not None else None,

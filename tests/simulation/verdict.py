@@ -111,7 +111,12 @@ def _is_known(world: "World", container: Container, session: Session | None) -> 
 
 
 def _has_a_rival(world: "World", container: Container) -> bool:
-    """Whether another one lives under the same compose key: a session is of one of them at a time."""
+    """Whether another one lives under the same compose key, or did: a session is of one of them at a time.
+
+    What is left of one that was replaced is on record as an attempt of the session, and brings it back only by running.
+    """
+    if not container.alive and world.oracle.query("SELECT 1 FROM attempts WHERE container_id = ?", container.id):
+        return True
     key = [container.labels.get(f"com.docker.compose.{part}") for part in ("project", "service")]
     same = [
         one
