@@ -70,7 +70,7 @@ def on_admitted(admitted: ContainerAdmitted, *, now: Instant, rules: Rules) -> D
         policy=policy,
         desired=Desired.STOPPED if orphan else Desired.RUNNING,
         phase=Phase.PENDING,
-        reason=reason,
+        reason=Reason.DUPLICATE if admitted.duplicate else reason,
         message=_admission_text(admitted, complaint),
         created_at=now,
         since=now,

@@ -48,6 +48,8 @@ def on_event(draft: Draft, seen: EventSeen) -> None:
         _destroyed(draft)
     elif attempt is not None and _is_before(attempt, event):
         # Of a run that nobody knew, or the engine's clock was set back: the present one is asked for, not guessed at.
+        if event.action is EventAction.DIE:
+            draft.tell(reason=Reason.UNEXPECTED, message="an end was told that is older than the run that is known")
         draft.look(tail=True)
     elif event.action is EventAction.START:
         _started(draft, event)

@@ -177,6 +177,7 @@ def _duplicate(seen: ContainerSeen, session: Session, copy: WorkingCopy, rules: 
         may_act=may_act_on(seen.snapshot.facts.labels, rules),
         seen=seen,
         renamed_from=session.name,
+        duplicate=True,
     )
 
 

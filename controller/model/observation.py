@@ -86,6 +86,8 @@ class ContainerAdmitted:
     actor: str = "controller"
     renamed_from: str = ""
     """The name it would have had if that were free."""
+    duplicate: bool = False
+    """Another live container has the session of its external key."""
 
     @property
     def observed_at(self) -> Instant:

@@ -191,6 +191,7 @@ def test_what_happened_before_the_run_that_is_known_is_not_told_of_it(action: Ev
     assert story.session.phase is Phase.RUNNING
     assert story.attempt == before
     assert story.last.looks
+    assert [row.reason for row in story.last.rows] == ([Reason.UNEXPECTED] if action is EventAction.DIE else [])
 
 
 def test_an_old_answer_that_shows_the_run_before_opens_nothing_though_the_engines_clock_was_set_back() -> None:

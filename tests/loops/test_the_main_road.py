@@ -104,3 +104,5 @@ async def test_a_second_live_container_under_one_key_gets_a_session_of_its_own(
         assert [session.container_id for session in sessions] == [first, second]
         assert sessions[1].name.startswith("shop-web-1-")
         assert sessions[1].may_act is may_act
+        rows = [row.draft.reason for row in await stage.rows() if row.draft.session == sessions[1].name]
+        assert rows[0] is Reason.DUPLICATE
