@@ -47,10 +47,7 @@ def on_event(draft: Draft, seen: EventSeen) -> None:
     if event.action is EventAction.DESTROY:
         _destroyed(draft)
     elif attempt is not None and _is_before(attempt, event):
-        # Of a run that nobody knew, or the engine's clock was set back: the present one is asked for, not guessed at.
-        if event.action is EventAction.DIE:
-            draft.tell(reason=Reason.UNEXPECTED, message="an end was told that is older than the run that is known")
-        draft.look(tail=True)
+        _about_unknown(draft, event)
     elif event.action is EventAction.START:
         _started(draft, event)
     elif attempt is not None and attempt.ended_at is not None:
@@ -75,6 +72,13 @@ def _could_belong(attempt: Attempt, event: EngineEvent) -> bool:
 
 def _is_before(attempt: Attempt, event: EngineEvent) -> bool:
     return attempt.started_at is not None and event.at < attempt.started_at
+
+
+def _about_unknown(draft: Draft, event: EngineEvent) -> None:
+    """Of a run that nobody knew, or the engine's clock was set back: the present one is asked for, not guessed at."""
+    if event.action is EventAction.DIE:
+        draft.tell(reason=Reason.UNEXPECTED, message="an end was told that is older than the run that is known")
+    draft.look(tail=True)
 
 
 def _about_earlier(draft: Draft, attempt: Attempt, seen: EventSeen) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 KEPT_S: Final = (0.0, 30.0, 120.0, 86_400.0, 86_400.0, None)
+MODES: Final = (*["manage"] * 14, "restart", "observe")
 EARLY_SLACK_S: Final = 1.0
 LATE_SLACK_S: Final = 60.0
 _OVER: Final = (Phase.STOPPED, Phase.FAILED)
@@ -31,8 +32,9 @@ _CLOCKS: Final = ("wall jumps", "engine clock jumps")
 
 
 def kept(settings: Settings, rng: random.Random) -> Settings:
-    """The settings, with both times drawn by dice of their own."""
-    return replace(settings, keep_failed_s=rng.choice(KEPT_S), keep_stopped_s=rng.choice(KEPT_S))
+    """The settings, with both times drawn by dice of their own, and now and then a mode that forbids changes."""
+    failed_s, stopped_s = rng.choice(KEPT_S), rng.choice(KEPT_S)
+    return replace(settings, keep_failed_s=failed_s, keep_stopped_s=stopped_s, mode=rng.choice(MODES))
 
 
 def judge(world: "World", oracle: "Oracle", request: Request, container: Container) -> None:
@@ -67,7 +69,13 @@ def converged(world: "World", session: Session, container: Container) -> None:
     keep_s = _keep_s(world, session)
     undecided = (session.next_attempt_at, session.provisional, session.removed_at)
     at_rest = session.phase in _OVER and session.desired is Desired.STOPPED and not any(undecided)
-    if keep_s is None or not at_rest or session.origin is not Origin.REQUESTED or container.alive:
+    if (
+        not world.knobs.settings.may_manage
+        or keep_s is None
+        or not at_rest
+        or session.origin is not Origin.REQUESTED
+        or container.alive
+    ):
         return
     over_s = (world.clock.now() - session.since) / NANOS_PER_S
     limit_s = keep_s + world.knobs.settings.sweep_interval_s + LATE_SLACK_S

@@ -38,6 +38,7 @@ def judge(world: "World", oracle: "Oracle", request: Request) -> None:
         world.violated("S3", f"{request.kind} {name} without an open action in the ledger")
         return
     request.action, request.reason = action["id"], action["reason"]
+    _allowed(world, request, name)
     world.tell(f"request: {request.kind} {name} [{request.reason}] {request.fault.value}")
     _owner(world, request, container)
     if container is None:
@@ -47,6 +48,14 @@ def judge(world: "World", oracle: "Oracle", request: Request) -> None:
     if request.kind == "remove":
         _evidence_first(world, oracle, request, container)
         keeping.judge(world, oracle, request, container)
+
+
+def _allowed(world: "World", request: Request, name: str) -> None:
+    """The mode: `observe` changes nothing, `restart` neither creates nor removes."""
+    settings = world.knobs.settings
+    manages = request.kind in ("create", "remove")
+    if not (settings.may_manage if manages else settings.may_restart):
+        world.violated("S7", f"{request.kind} {name} in mode {settings.mode}")
 
 
 def _open_action(world: "World", oracle: "Oracle", request: Request) -> dict[str, Any] | None:

@@ -53,7 +53,8 @@ def _as_it_is(world: "World", session: Session) -> None:
         if container is not None:
             world.violated("L1", f"{session.name} is removed, its container {container.name} is there")
         return
-    wanted = session.desired is Desired.RUNNING and not _is_left_down(session)
+    may_act = world.knobs.settings.may_restart
+    wanted = session.desired is Desired.RUNNING and not _is_left_down(session) and may_act
     if container is None:
         if session.phase.is_live or session.phase is Phase.STARTING:
             world.violated("L1", f"{session.name} is {session.phase}, and there is no container")
@@ -66,7 +67,7 @@ def _as_it_is(world: "World", session: Session) -> None:
     keeping.converged(world, session, container)
     if wanted and not container.alive and session.phase is not Phase.BACKOFF and _is_driven(session):
         world.violated("L1", f"{session.name} is wanted and down: {session.phase}, {session.reason}")
-    if session.desired is Desired.STOPPED and container.alive and _is_ours(session):
+    if session.desired is Desired.STOPPED and container.alive and _is_ours(session) and may_act:
         world.violated("L1", f"{session.name} is not wanted and runs")
 
 
@@ -100,13 +101,15 @@ def _is_known(world: "World", container: Container, session: Session | None) -> 
     kind = world.bystanders.get(container.id)
     if kind == "external" and session is None and not _has_a_rival(world, container):
         world.violated("L1", f"{container.name} asks to be watched, and no session is its")
-    if kind == "orphan" and session is None and world.knobs.settings.orphan_policy != "report":
+    settings = world.knobs.settings
+    dealt_with = settings.orphan_policy != "report" and settings.may_manage
+    if kind == "orphan" and session is None and dealt_with:
         world.violated("L1", f"{container.name} is an orphan, and nothing was done about it")
-    prefix = world.knobs.settings.prefix
+    prefix = settings.prefix
     made_by_us = (
         kind is None and "agentd.controller" in container.labels and container.labels.get("agentd.prefix") == prefix
     )
-    if made_by_us and session is None and world.knobs.settings.orphan_policy != "report":
+    if made_by_us and session is None and dealt_with:
         world.violated("L1", f"{container.name} is ours, and no session is its")
 
 
