@@ -77,6 +77,8 @@ def knobs_of(scenario: Scenario, path: str) -> Knobs:
         settings=Settings(
             docker_host="unix:///simulated",
             db=path,
+            agent_url="ws://controller:7006",
+            sources={"AGENTD_AGENT_URL": "environment"},
             sweep_interval_s=20.0,
             orphan_grace_s=5.0,
             stop_grace_s=2.0,

@@ -13,6 +13,7 @@ from controller.loops.program import Program
 from controller.store.ledger import open_ledger
 from tests.simulation.clock import SimulatedClock, SimulatedRng
 from tests.simulation.engine import SimulatedEngine
+from tests.simulation.http_edge import HttpEdge
 from tests.simulation.sqlite import connector
 from tests.simulation.wishes import Counter
 
@@ -54,12 +55,22 @@ class TraceLog:
 async def run_controller(world: "World", clock: SimulatedClock, signal: anyio.Event) -> int:
     """From opening the ledger to closing it. Returns the exit code; raises what ends the program at once."""
     rng = SimulatedRng(f"{world.seed}/controller {world.lives}")
+    engine = SimulatedEngine(world.wire, life=world.lives)
     async with open_ledger(world.path, clock=clock, rng=rng, connect=connector(world.disk), hold=world.hold) as ledger:
 
         @asynccontextmanager
         async def open_counter(requests: Requests, condition: Condition, feed: Feed) -> AsyncIterator[None]:
-            del feed
-            counter = Counter(requests=requests, ledger=ledger, condition=condition)
+            edge = HttpEdge(
+                settings=world.knobs.settings,
+                ledger=ledger,
+                requests=requests,
+                condition=condition,
+                feed=feed,
+                logs=engine,
+                clock=clock,
+                rng=SimulatedRng(f"{world.seed}/edge {world.lives}"),
+            )
+            counter = Counter(edge=edge, requests=requests, ledger=ledger)
             async with anyio.create_task_group() as group:
                 group.start_soon(world.serve_wishes, counter, clock)
                 yield
@@ -69,7 +80,7 @@ async def run_controller(world: "World", clock: SimulatedClock, signal: anyio.Ev
         return await run_core(
             settings=world.knobs.settings,
             ledger=ledger,
-            engine=SimulatedEngine(world.wire, life=world.lives),
+            engine=engine,
             clock=clock,
             rng=rng,
             environment={},

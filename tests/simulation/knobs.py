@@ -134,6 +134,8 @@ def _settings(rng: random.Random, path: str) -> Settings:
         docker_host="unix:///simulated",
         db=path,
         prefix="agentd",
+        agent_url="ws://controller:7006",
+        sources={"AGENTD_AGENT_URL": "environment"},
         sweep_interval_s=rng.choice((5.0, 20.0, 60.0)),
         orphan_policy=rng.choice(("remove", "remove", "report", "adopt")),
         orphan_grace_s=rng.choice((5.0, 60.0, 300.0)),

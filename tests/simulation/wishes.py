@@ -1,28 +1,35 @@
-"""What people ask of the controller in a simulated world, in-process, through the `Requests` that the HTTP edge uses.
+"""What people ask of the controller in a simulated world: HTTP requests that enter in-process, without a socket.
 
 A wish is made by the timeline and carried by the life that is running; when that life dies, the one who asked never
 hears. What was answered with `accepted` is held against the ledger by the oracle.
 """
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from controller.core.restart_policy import unreachable
-from controller.core.specs import spec_hash
 from controller.errors import ControllerError
-from controller.interfaces import Answer, Condition, LedgerReader, Requests
+from controller.interfaces import Answer, LedgerReader, Requests
 from controller.model.ids import SessionId, SessionName
 from controller.model.instant import Instant
-from controller.model.observation import ConnectionChanged, SessionRequested, Verb, VerbRequested
+from controller.model.observation import ConnectionChanged, Verb
 from controller.model.spec import RestartMode, RestartPolicy, SessionSpec
 from tests.simulation.engine import PROBED
+from tests.simulation.http_edge import READS, WISHED_ID, HttpEdge, Refused
 from tests.simulation.nemesis import random_program
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 ALL_CONNECT: Final = "all connect"
+READ: Final = "read"
+_WITHOUT_SESSION: Final = {
+    "sweep": ("POST", "/v1/reconcile"),
+    "dry sweep": ("POST", "/v1/reconcile?dry_run=true"),
+    "sweep orphans": ("POST", "/v1/orphans/apply"),
+    "adopt": ("POST", "/v1/adopt"),
+}
 CONNECTING_EVERY_S: Final = 4.0
 CONNECTING_COUNT: Final = 130
 _VERBS = (Verb.START, Verb.STOP, Verb.RESTART, Verb.REMOVE, Verb.RENEW)
@@ -47,9 +54,9 @@ class Wish:
 class Counter:
     """Where people ask: what a life offers them."""
 
+    edge: HttpEdge
     requests: Requests
     ledger: LedgerReader
-    condition: Condition
 
 
 def make_wishes(world: "World") -> None:
@@ -84,7 +91,7 @@ def _connect_whom_it_lacks(world: "World") -> None:
 
 def _rare(world: "World", rng: random.Random) -> Wish:
     now, name = world.timeline.now, f"s{rng.randrange(world.knobs.sessions_count)}"
-    what = rng.choice(("connect", "connect", "disconnect", "adopt", "sweep orphans", ALL_CONNECT))
+    what = rng.choice(("connect", "connect", "disconnect", "adopt", "sweep orphans", ALL_CONNECT, READ, READ))
     found = list(world.daemon.containers.values())
     if what == "adopt" and found:
         container = rng.choice(found)
@@ -92,6 +99,8 @@ def _rare(world: "World", rng: random.Random) -> Wish:
         if kind in ("external", "orphan", "plain", "foreign"):
             world.bystanders[container.id] = "adopted"  # From now on it may be ours: nobody knows who was heard.
         return Wish(at=now, what=what, session=rng.choice((container.id, container.name, container.id[:12])))
+    if what == READ:
+        return Wish(at=now, what=what, session=rng.choice(READS).format(name))
     return Wish(at=now, what=what, session=name)
 
 
@@ -99,55 +108,68 @@ async def carry(world: "World", wish: Wish, spec: SessionSpec | None, counter: C
     """Ask, wait for the answer, remember it."""
     world.tell(f"wish: {wish.what} {wish.session}")
     try:
-        answer = await _ask(wish, spec, counter, now)
+        answer = await _ask(world, wish, spec, counter, now)
     except ControllerError as error:
         answer = Answer(accepted=False, message=str(error))
+    except Refused as refused:
+        answer = Answer(accepted=False, message=str(refused))
+        if refused.is_defect and not world.disk.failures and world.alive:
+            world.violated("M5", f"{wish.what} {wish.session}: the program says that it made a mistake")
     if answer is not None:
         wish.answer, wish.answered_at = answer, world.timeline.now
         world.oracle.answered(wish)
         world.tell(f"wish: {wish.what} {wish.session}: {'accepted' if answer.accepted else answer.message}")
 
 
-async def _ask(wish: Wish, spec: SessionSpec | None, counter: Counter, now: Instant) -> Answer | None:
+async def _ask(world: "World", wish: Wish, spec: SessionSpec | None, counter: Counter, now: Instant) -> Answer | None:
     if spec is not None and wish.session_id is not None:
-        meta = await counter.ledger.meta()
-        return await counter.requests.create(
-            SessionRequested(
-                session_id=wish.session_id,
-                name=SessionName(wish.session),
-                spec=spec,
-                spec_hash=spec_hash(spec, meta.key),
-                start=True,
-                actor="user:simulated",
-                observed_at=now,
-            )
-        )
+        return await _ask_for_session(world, wish, spec, counter)
     if wish.what == ALL_CONNECT:
         for one in await counter.ledger.sessions():
             if one.spec is not None and one.spec.expect_connection and not one.connected:
                 await counter.requests.verb(one.id, ConnectionChanged(connected=True, observed_at=now))
         return Answer(accepted=True)
-    if wish.what == "adopt":
-        return await counter.requests.adopt(wish.session, actor="user:simulated")
-    if "sweep" in wish.what:
-        orphans_too = wish.what == "sweep orphans"
-        await counter.requests.sweep(dry_run=wish.what == "dry sweep", remove_orphans=orphans_too)
+    if wish.what in _WITHOUT_SESSION:
+        method, path = _WITHOUT_SESSION[wish.what]
+        await counter.edge.ask(method, path, {"container": wish.session} if wish.what == "adopt" else None)
+        return Answer(accepted=True)
+    if wish.what == READ:
+        await counter.edge.ask("GET", wish.session)
         return Answer(accepted=True)
     session = await counter.ledger.find(SessionName(wish.session))
     if session is None:
         return None
     wish.session_id = session.id
     if wish.verb is None:
+        # The agents' connection is a WebSocket: what its registry would report.
         changed = ConnectionChanged(connected=wish.what == "connect", observed_at=now)
         return await counter.requests.verb(session.id, changed)
-    asked = VerbRequested(
-        verb=wish.verb,
-        actor="user:simulated",
-        observed_at=now,
-        force=wish.what.endswith("force"),
-        ttl_s=60.0 if wish.verb is Verb.RENEW else None,
-    )
-    return await counter.requests.verb(session.id, asked)
+    return await _ask_for_verb(world, wish, wish.verb, counter)
+
+
+async def _ask_for_session(world: "World", wish: Wish, spec: SessionSpec, counter: Counter) -> Answer:
+    WISHED_ID.set(wish.session_id or "")
+    body = {"name": wish.session, "spec": asdict(spec), "start": True}
+    await counter.edge.ask("POST", f"/v1/sessions?{_patience(world, wish)}", body)
+    found = await counter.ledger.find(SessionName(wish.session))
+    return Answer(accepted=True, session_id=found.id if found is not None else None)
+
+
+async def _ask_for_verb(world: "World", wish: Wish, verb: Verb, counter: Counter) -> Answer:
+    path, patience = f"/v1/sessions/{wish.session}", _patience(world, wish)
+    if verb is Verb.REMOVE:
+        force = "true" if wish.what.endswith("force") else "false"
+        await counter.edge.ask("DELETE", f"{path}?force={force}&{patience}")
+    else:
+        body = {"ttl_s": 60.0} if verb is Verb.RENEW else None
+        await counter.edge.ask("POST", f"{path}/{verb}?{patience}", body)
+    return Answer(accepted=True)
+
+
+def _patience(world: "World", wish: Wish) -> str:
+    """Some wait for what is observed, some do not."""
+    rng = world.dice(f"patience {wish.at} {wish.session}")
+    return rng.choice(("wait=false", "timeout_s=1", "timeout_s=30"))
 
 
 def _create(world: "World", rng: random.Random, number: int) -> tuple[Wish, SessionSpec | None]:
