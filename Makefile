@@ -9,7 +9,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Files side by side; `make test PYTEST_ARGS=-n0` for one after the other.
-PYTEST_ARGS ?= -n 2 --dist loadfile
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 MINUTES ?= 10
 export PYTHONDONTWRITEBYTECODE = 1
 

@@ -304,6 +304,9 @@ def test_one_container_is_taken_over_on_request_and_a_controller_never(engine: P
 def test_an_orphan_that_claims_a_sessions_name_does_not_disturb_it(engine: PrivateEngine, tmp_path: Path) -> None:
     with ControllerProcess(folder=tmp_path, engine_url=engine.url, orphan_grace_s="0") as controller:
         controller.create("worker", *HEEDS_TERM)
+        # An event's time stands in for StartedAt until a look has told it.
+        begun = engine.cli("inspect", "--format", "{{.State.StartedAt}}", "agentd-worker")
+        until(lambda: controller.session("worker")["started_at"] == begun, what="its StartedAt is known")
         before = controller.session("worker")
         engine.run("--name", "impostor", *OURS, "--label", "agentd.session=worker", "--", *HEEDS_TERM)
         assert facts(dry_run(controller)["impostor"]) == ("orphan", "remove")

@@ -57,6 +57,8 @@ class Oracle:
         self.digest = 0
         self.reasons: Tally[str] = Tally()
         self.recall = Recall()
+        self._anew: set[str] = set()
+        """Sessions that were pruned and are recorded again: their rows are no movement."""
         self.settled: tuple[int, int] | None = None
         """Journal rows and requests at the end of the time to settle."""
 
@@ -176,6 +178,10 @@ class Oracle:
         if session_id is None or kind == "snapshot":
             return
         self.rows_count += 1
+        if draft["from_phase"] is None and session_id in self._phase:
+            self._begins_anew(session_id, seq)
+        if session_id in self._anew:
+            self._changes_count -= 1
         before = self._phase.get(session_id)
         if draft["from_phase"] != before:
             world.violated("S8", f"row {seq} of {draft['session']}: from {draft['from_phase']}, but it was {before}")
@@ -188,6 +194,13 @@ class Oracle:
         if rank < self._rank.get(key, 0) and not begins:
             world.violated("S8", f"row {seq} of {draft['session']}: attempt {key[1]} falls back to {draft['to_phase']}")
         self._rank[key] = Phase.STARTING.rank if never_ran else rank
+
+    def _begins_anew(self, session_id: str, seq: int) -> None:
+        """A session of an external key that was forgotten with all its rows: what is left of its containers is new."""
+        if not self.query("SELECT 1 FROM journal WHERE session_id = ? AND seq < ?", session_id, seq):
+            del self._phase[session_id]
+            self._rank = {key: rank for key, rank in self._rank.items() if key[0] != session_id}
+            self._anew.add(session_id)
 
     def _one_container_a_session(self) -> None:
         live: Tally[str] = Tally()

@@ -17,7 +17,7 @@ ROOT: Final = Path(__file__).parents[2]
 KEPT: Final = Path(__file__).parents[1] / "seeds.txt"
 SECONDS: Final = float(os.environ.get("AGENTD_SIMULATION_SECONDS", "20"))
 SEEDS: Final = int(os.environ.get("AGENTD_SIMULATION_SEEDS", "0"))
-SLICE_SECONDS: Final = min(SECONDS, 60.0)
+SLICE_SECONDS: Final = min(SECONDS, 45.0)
 PROCESSES: Final = 2
 _ENVIRONMENT: Final = {key: value for key, value in os.environ.items() if key != "PYTHONHASHSEED"}
 
@@ -30,8 +30,9 @@ def kept_seeds() -> list[str]:
 
 def begin(module: str, *arguments: str, hash_seed: str = "random") -> subprocess.Popen[str]:
     """One command of the simulation, in a process of its own."""
+    # What waits for a real engine beside it goes first.
     return subprocess.Popen(
-        [sys.executable, "-m", f"tests.simulation.{module}", *arguments],
+        ["nice", "-n", "10", sys.executable, "-m", f"tests.simulation.{module}", *arguments],
         cwd=ROOT,
         env={**_ENVIRONMENT, "PYTHONHASHSEED": hash_seed},
         stdout=subprocess.PIPE,

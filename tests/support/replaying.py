@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import anyio
 
@@ -25,7 +26,16 @@ def assert_replays(controller: ControllerProcess) -> None:
 
 def differences(db: Path, settings: Settings) -> Differences:
     """Session -> field -> (stored, replayed), of every session that a replay does not give exactly. Empty is good."""
-    return anyio.run(_differences, db, settings)
+    return anyio.run(_of_a_copy, db, settings)
+
+
+async def _of_a_copy(db: Path, settings: Settings) -> Differences:
+    """Of one moment: the ledger's controller may be writing to it."""
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy.db"
+        async with open_readonly(db) as ledger:
+            await ledger.backup(str(copy))
+        return await _differences(copy, settings)
 
 
 async def _differences(db: Path, settings: Settings) -> Differences:
