@@ -112,10 +112,13 @@ class Stage:
             raise AssertionError(f"{error}\n{stories}\n{states}\n{self.engine.log_tail()}") from None
         self.oracle.catch_up()
         # An end is refined within two seconds, and a restart may come at any time: what is wrong must stay so.
-        with contextlib.suppress(AssertionError):
-            until(lambda: not self.judge().faults, what="nothing wrong", timeout_s=15)
+        found = self.judge()
+        began = time.monotonic()
+        while found.faults and time.monotonic() - began < 15:
+            time.sleep(0.1)
+            found = self.judge()
         ledger.check()
-        return self.judge()
+        return found
 
     def judge(self) -> Judgement:
         """Just now."""
