@@ -37,6 +37,10 @@ class EngineRefused(EngineError):
     """Another 4xx, or a start that can never work: the engine's message says why."""
 
 
+class Overloaded(ControllerError):
+    """Too many wait for the same thing already: try again later."""
+
+
 class LedgerError(ControllerError):
     """The ledger cannot be used, or an invariant of it is broken; ends the program."""
 

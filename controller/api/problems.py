@@ -7,7 +7,7 @@ from http import HTTPStatus
 import structlog
 from aiohttp import web
 
-from controller.errors import ControllerError, EngineUnavailable
+from controller.errors import ControllerError, EngineUnavailable, Overloaded
 
 Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -52,6 +52,8 @@ async def problems(request: web.Request, handler: Endpoint) -> web.StreamRespons
         return problem_response(_from_aiohttp(refusal))
     except EngineUnavailable as error:
         return problem_response(Problem(503, f"the engine could not be asked: {error}"))
+    except Overloaded as error:
+        return problem_response(Problem(503, str(error)))
     except ConnectionError:
         raise
     except Exception:  # noqa: BLE001 - a client always gets an answer, and a bug never ends the controller

@@ -12,7 +12,7 @@ import anyio
 
 from controller.core.drift import Finding, FindingKind, compare, is_mass_absence
 from controller.core.rules import Rules
-from controller.errors import ControllerError, EngineError, EngineUnavailable
+from controller.errors import EngineError, EngineUnavailable, Overloaded
 from controller.interfaces import EngineReader, SweepReport
 from controller.loops.condition import SWEEP_TIMEOUT_S
 from controller.loops.inbox import Note, Slot
@@ -42,10 +42,6 @@ RETRY_FIRST_S: Final = 1.0
 RETRY_MAX_S: Final = 30.0
 ORDERS_MAX: Final = 32
 _OF_SESSIONS: Final = (FindingKind.MISSING, FindingKind.MISMATCH)
-
-
-class SweepRefused(ControllerError):
-    """Too many sweeps are waiting already."""
 
 
 class _Order:
@@ -102,13 +98,18 @@ class Sweep:
         self._bell.ring()
 
     async def request(self, *, dry_run: bool, remove_orphans: bool) -> SweepReport:
-        """One full sweep now, with its plan. Raises EngineUnavailable."""
+        """One full sweep now, with its plan. Raises EngineUnavailable and Overloaded."""
         if len(self._orders) >= ORDERS_MAX:
-            raise SweepRefused("too many sweeps are waiting already")
+            raise Overloaded("too many sweeps are waiting already")
         order = _Order(dry_run=dry_run, remove_orphans=remove_orphans)
         self._orders.append(order)
         self._bell.ring()
-        await order.ended.wait()
+        try:
+            await order.ended.wait()
+        finally:
+            # Whoever gives up waiting wants no sweep any more.
+            if order in self._orders:
+                self._orders.remove(order)
         if order.report is None:
             raise order.error or EngineUnavailable("the controller is stopping", request_sent=False)
         return order.report
@@ -121,8 +122,7 @@ class Sweep:
                 until = self._next_at if self._condition.accepted else None
                 await self._bell.wait(clock=self._clock, until=until)
                 while self._orders:
-                    await self._serve(self._orders[0])
-                    self._orders.popleft()
+                    await self._serve(self._orders.popleft())
                 if self._next_at is not None and self._clock.now() >= self._next_at and self._condition.accepted:
                     await self._scheduled()
         finally:
@@ -135,7 +135,8 @@ class Sweep:
         except EngineError as error:
             order.error = error if isinstance(error, EngineUnavailable) else EngineUnavailable(str(error))
             self._condition.could_not_ask(order.error)
-        order.ended.set()
+        finally:
+            order.ended.set()
 
     async def _scheduled(self) -> None:
         wants_count = self._wants_count

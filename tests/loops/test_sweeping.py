@@ -1,8 +1,13 @@
 """A sweep believes little, changes nothing by itself, and says what it is going to do."""
 
+from functools import partial
 from pathlib import Path
 
-from controller.errors import EngineUnavailable
+import anyio
+import pytest
+
+from controller.errors import EngineUnavailable, Overloaded
+from controller.loops.sweep import ORDERS_MAX
 from controller.model.container import ContainerState
 from controller.model.instant import after
 from controller.model.phase import Phase
@@ -125,3 +130,22 @@ async def test_adopting_takes_over_a_foreign_container(tmp_path: Path) -> None:
         row = await stage.row(lambda row: row.draft.reason is Reason.ADOPTED)
         assert (row.draft.session, row.draft.actor) == ("job", "user:test")
         assert not (await stage.requests.adopt("agentd-job", actor="user:test")).accepted
+
+
+async def test_who_gives_up_waiting_for_a_sweep_takes_nobodys_place(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    engine.add("web", labels=WATCHED)
+    async with on_stage(tmp_path, engine) as stage:
+        await _running(stage, "web")
+        engine.hanging["list_external"] = None
+        async with anyio.create_task_group() as group:
+            for _ in range(ORDERS_MAX + 1):
+                group.start_soon(partial(stage.requests.sweep, dry_run=True))
+            await stage.settle()
+            with pytest.raises(Overloaded):
+                await stage.requests.sweep(dry_run=True)
+            group.cancel_scope.cancel()
+        engine.hanging.clear()
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(stage.requests.sweep, dry_run=True))
+            await stage.clock.advance(60)
