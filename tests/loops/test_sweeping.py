@@ -139,7 +139,9 @@ async def test_who_gives_up_waiting_for_a_sweep_takes_nobodys_place(tmp_path: Pa
         await _running(stage, "web")
         engine.hanging["list_external"] = None
         async with anyio.create_task_group() as group:
-            for _ in range(ORDERS_MAX + 1):
+            group.start_soon(partial(stage.requests.sweep, dry_run=True))
+            await stage.settle()
+            for _ in range(ORDERS_MAX):
                 group.start_soon(partial(stage.requests.sweep, dry_run=True))
             await stage.settle()
             with pytest.raises(Overloaded):
