@@ -69,9 +69,12 @@ class Replay:
         self._live = False
         self.continuous: bool | None = True if proven else None
         """None until it is known."""
+        self.found_the_newest = self._wanted is None
+        """Whether the event that was known last has been repeated."""
 
     def take(self, event: EngineEvent) -> list[Line]:
         """The lines that may be passed on now, in order."""
+        self.found_the_newest = self.found_the_newest or event.at == self._wanted
         if self.continuous is not None:
             return [self._line(event)]
         self._held.append(event)
@@ -93,6 +96,10 @@ class Replay:
         held, self._held = self._held, []
         return [self._line(event) for event in held]
 
+    def is_past(self, event: EngineEvent) -> bool:
+        """Whether it happened before this stream was opened."""
+        return not self._live and event.at < self._opened_at
+
     def _line(self, event: EngineEvent) -> Line:
-        replayed = not self._live and event.at < self._opened_at
+        replayed = self.is_past(event)
         return Line(event=event, replayed=replayed, continuous=not replayed or bool(self.continuous))

@@ -14,7 +14,7 @@ from controller.loops.replay import Line, SeenEvents
 from controller.loops.surroundings import Surroundings
 from controller.loops.sweep import Sweep
 from controller.loops.waiting import Bell
-from controller.loops.windows import Windows
+from controller.loops.windows import Told, Windows
 from controller.model.container import EngineInfo
 from controller.model.ids import EngineId
 from controller.model.instant import Instant, after, seconds_between
@@ -24,6 +24,7 @@ from controller.model.observation import EngineLost, EventSeen
 BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_MAX_S: Final = 10.0
 STREAM_CUT: Final = "stream cut"
+HALF_OPEN: Final = "stream half open"
 STRANGER_RETRY_S: Final = 30.0
 """How often to ask an engine that is not ours whether it still is not."""
 
@@ -128,9 +129,12 @@ class Watch:
             condition=self._condition,
             seen=self._seen,
             resume_from=self._resume_from(),
-            on_line=self._on_line,
-            on_bad_line=self._on_bad_line,
-            on_settled=self._on_settled,
+            told=Told(
+                line=self._on_line,
+                bad_line=self._on_bad_line,
+                settled=self._on_settled,
+                half_open=self._on_half_open,
+            ),
         )
         began_at = self._clock.now()
         why = await windows.read()
@@ -164,6 +168,11 @@ class Watch:
         # Not before: a look that overtook the replay would see an end without what explains it.
         self._condition.accept()
         self._sweep.want(reconnected=True)
+
+    def _on_half_open(self, since: Instant) -> None:
+        """A renewal has shown that the stream before it was dead, and that the engine has forgotten what it missed."""
+        self._gaps.open(HALF_OPEN, since=since)
+        self._sweep.want()
 
     def _on_line(self, line: Line) -> None:
         observation = EventSeen(

@@ -5,6 +5,7 @@ test for a connection that is only half open. It reads and passes on; it never w
 """
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Final
 
 import anyio
@@ -28,6 +29,18 @@ RENEWAL_SLACK_S: Final = 1.0
 """An event this close to a planned renewal is live, whichever of the two streams brought it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """Who is told what the windows bring."""
+
+    line: Callable[[Line], None]
+    bad_line: Callable[[BadLine], None]
+    settled: Callable[[bool], None]
+    """Once for each connect: whether nothing is missing before the first window."""
+    half_open: Callable[[Instant], None]
+    """A window has turned out dead since then, and what it kept silent about cannot be had any more."""
+
+
 class Windows:
     """Reads from one connect to the next break. `read` returns only with the reason why it broke.
 
@@ -43,22 +56,20 @@ class Windows:
         condition: ControllerCondition,
         seen: SeenEvents,
         resume_from: Instant | None,
-        on_line: Callable[[Line], None],
-        on_bad_line: Callable[[BadLine], None],
-        on_settled: Callable[[bool], None],
+        told: Told,
     ) -> None:
         self._clock = clock
         self._engine = engine
         self._condition = condition
         self._seen = seen
         self._resume_from = resume_from
-        self._on_line = on_line
-        self._on_bad_line = on_bad_line
-        self._on_settled = on_settled
+        self._on = told
+        self._renewal: Replay | None = None
+        self._is_said = False
         self._open_count = 0
         self._broken = anyio.Event()
         self._why = ""
-        self._told = False
+        self._has_settled = False
         self.last_sign_at: Instant | None = None
         """Our clock at the last line or orderly end; a gap begins there."""
 
@@ -111,34 +122,44 @@ class Windows:
         async with self._engine.events(since=since, until=until) as items:
             self._open_count += 1
             self._why = ""
+            sign_before = self.last_sign_at if planned else None
             self._sign()
             self._condition.stream_opened()
             answered.set()
             opened_at = after(asked_at, -RENEWAL_SLACK_S) if planned else asked_at
             replay = Replay(self._seen, opened_at=opened_at, proven=planned or known_at is None)
+            self._renewal, self._is_said = (replay if planned else None), False
             try:
-                await self._read_to_end(items, replay, until=until)
+                await self._read_to_end(items, replay, until=until, sign_before=sign_before)
             except EngineError as error:
                 self._failed(error)
             finally:
                 self._open_count -= 1
 
-    async def _read_to_end(self, items: AsyncIterator[StreamItem], replay: Replay, *, until: Instant) -> None:
+    async def _read_to_end(
+        self, items: AsyncIterator[StreamItem], replay: Replay, *, until: Instant, sign_before: Instant | None
+    ) -> None:
         overdue_at = after(until, OVERLAP_S - self._condition.offset_ns / NANOS_PER_S)
         errors: list[EngineError] = []
+        own_sign_at = self.last_sign_at
         self._tell(replay)
         async with anyio.create_task_group() as group:
 
             async def end_when_overdue() -> None:
                 # A window whose end does not come is half open; the next one has taken over long since.
                 await sleep_until(self._clock, overdue_at)
+                if self._renewal is not None and self._renewal is not replay and not self._renewal.found_the_newest:
+                    self._say_half_open(own_sign_at)
                 group.cancel_scope.cancel()
 
             group.start_soon(end_when_overdue)
             group.start_soon(self._settle_when_silent, replay)
             try:
                 async for item in items:
+                    if sign_before is not None and self._tells_of_a_half_open(item, replay):
+                        self._say_half_open(sign_before)
                     self._take(item, replay)
+                    own_sign_at = self.last_sign_at
             except EngineError as error:
                 errors.append(error)
             group.cancel_scope.cancel()
@@ -147,23 +168,35 @@ class Windows:
             raise errors[0]
         self._sign()
 
+    def _tells_of_a_half_open(self, item: StreamItem, replay: Replay) -> bool:
+        """Whether the window before has kept silent about an event, and how many more there were cannot be known."""
+        if isinstance(item, BadLine) or item in self._seen:
+            return False
+        return replay.is_past(item) and not replay.found_the_newest
+
+    def _say_half_open(self, since: Instant | None) -> None:
+        """Once for each renewal, whichever sign of it comes first."""
+        if since is not None and not self._is_said:
+            self._is_said = True
+            self._on.half_open(since)
+
     def _take(self, item: StreamItem, replay: Replay) -> None:
         self._sign()
         if isinstance(item, BadLine):
-            self._on_bad_line(item)
+            self._on.bad_line(item)
         else:
             self._pass_on(replay.take(item), replay)
 
     def _pass_on(self, lines: list[Line], replay: Replay) -> None:
         for line in lines:
             if line.event not in self._seen:
-                self._on_line(line)
+                self._on.line(line)
         self._tell(replay)
 
     def _tell(self, replay: Replay) -> None:
-        if not self._told and replay.continuous is not None:
-            self._told = True
-            self._on_settled(replay.continuous)
+        if not self._has_settled and replay.continuous is not None:
+            self._has_settled = True
+            self._on.settled(replay.continuous)
 
     async def _settle_when_silent(self, replay: Replay) -> None:
         began_at = self._clock.now()

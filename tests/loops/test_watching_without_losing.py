@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import anyio
+import pytest
 
 from controller.errors import EngineUnavailable
 from controller.interfaces import Clock
@@ -136,6 +137,28 @@ async def test_a_planned_renewal_is_no_gap_and_doubles_nothing(tmp_path: Path) -
         told = [row.draft.reason for row in await stage.rows() if row.draft.source is Source.EVENT]
         assert told.count(Reason.UNPAUSED) == 1
         assert stage.condition.readiness().checks["stream"] == "ok"
+
+
+@pytest.mark.parametrize("remembers", [True, False], ids=["it all repeated", "forgotten by the engine"])
+async def test_a_stream_that_was_half_open_is_a_gap_unless_the_engine_repeats_what_it_kept_silent_about(
+    tmp_path: Path, *, remembers: bool
+) -> None:
+    engine = FakeEngine(ManualClock())
+    container = engine.add("web", labels=WATCHED)
+    async with on_stage(tmp_path, engine) as stage:
+        await _running(stage)
+        engine.pause(container)
+        await stage.row(lambda row: row.draft.to_phase is Phase.PAUSED)
+        engine.go_half_open()
+        await stage.clock.advance(20)
+        engine.unpause(container)
+        engine.exit(container, 3)
+        if not remembers:
+            engine.memory.clear()
+        await stage.clock.advance(320)
+        await stage.settle()
+        assert (await stage.session("web")).phase is Phase.FAILED
+        assert [gap.cause for gap in await stage.gaps()] == ([] if remembers else ["stream half open"])
 
 
 async def test_a_bad_line_is_counted_and_leads_to_a_gap_and_a_sweep(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ _RUNNING = (ContainerState.RUNNING, ContainerState.PAUSED)
 @dataclass
 class _Stream:
     items: list[StreamItem | None] = field(default_factory=list)
+    is_dead: bool = False
     bell: Bell = field(default_factory=Bell)
 
     def push(self, item: StreamItem | None) -> None:
@@ -152,6 +153,11 @@ class FakeEngine(ExecutionBackend):
         for stream in self._streams.values():
             stream.push(None)
 
+    def go_half_open(self) -> None:
+        """Every open stream stays open, and says nothing more, its end included."""
+        for stream in self._streams.values():
+            stream.is_dead = True
+
     @property
     def open_streams_count(self) -> int:
         return len(self._streams)
@@ -176,6 +182,8 @@ class FakeEngine(ExecutionBackend):
 
     async def _read(self, stream: _Stream, until: Instant) -> AsyncIterator[StreamItem]:
         while True:
+            if stream.is_dead:
+                await anyio.sleep_forever()
             while stream.items:
                 item = stream.items.pop(0)
                 if item is None:
