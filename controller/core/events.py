@@ -114,6 +114,10 @@ def _started(draft: Draft, event: EngineEvent) -> None:
     attempt = draft.attempt
     if draft.session.removed_at is not None:
         # A removed container does not start: the event is old, or the removal was another's. A look knows.
+        if attempt is not None and attempt.ended_at is not None and attempt.started_at is None:
+            ran = replace(attempt, started_at=event.at, provisional=True, start_told=True)
+            draft.session = replace(draft.session, attempt=ran)
+            draft.tell(message="it had been started, and was gone before anybody looked")
         draft.look()
         return
     if attempt is not None and _is_start_of(attempt, event):

@@ -106,7 +106,10 @@ def learn_of_death(draft: Draft, code: int | None, *, at: Instant) -> None:
     """The `die` event of an end that something else told first: it may bring the code that nobody knew."""
     attempt = draft.attempt
     assert attempt is not None
-    if attempt.exit is not None and attempt.exit.exit_code is None and code is not None:
+    if attempt.exit is None:
+        # It was taken for one that had never been started.
+        refine_end(draft, End(exit_code=code, finished_at=at, gone=True))
+    elif attempt.exit.exit_code is None and code is not None:
         refine_end(draft, replace(known_end(attempt), exit_code=code, finished_at=at))
     else:
         renew_diagnosis(draft)

@@ -186,7 +186,8 @@ class Watch:
             self._seen.add(line.event)
             return
         # Its key is not remembered, so that the next window may bring it again.
-        self._gaps.open("overflow")
+        happened_at = Instant(line.event.at - self._condition.offset_ns)
+        self._gaps.open("overflow", since=min(happened_at, self._clock.now()))
         self._sweep.want()
 
     def _on_bad_line(self, line: BadLine) -> None:

@@ -271,3 +271,18 @@ def test_a_start_whose_answer_was_lost_with_its_container_is_not_made_anew() -> 
     story(sent_before)
     assert stands(story) == (Phase.FAILED, Reason.LOST)
     assert not story.session.open_actions
+
+
+def test_a_run_that_began_and_was_removed_before_anybody_looked_is_told_by_its_late_events() -> None:
+    story = Story()
+    story(make.requested())
+    story(make.outcome(story.action, 0.5, shot=make.snapshot(ContainerState.CREATED, started_s=None)))
+    story(make.outcome(story.action, 1.5))
+    story(make.absent(seconds=2))
+    assert story.session.removed_at is not None
+    story(make.event(EventAction.START, 1.1, replayed=True))
+    story(make.event(EventAction.DIE, 1.2, exit_code=137, replayed=True))
+    assert story.attempt.started_at == make.at(1.1)
+    assert story.attempt.exit is not None
+    assert story.attempt.exit.exit_code == 137
+    assert story.session.removed_at is not None
