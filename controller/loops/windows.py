@@ -128,7 +128,7 @@ class Windows:
             answered.set()
             opened_at = after(asked_at, -RENEWAL_SLACK_S) if planned else asked_at
             replay = Replay(self._seen, opened_at=opened_at, proven=planned or known_at is None)
-            self._renewal, self._is_said = (replay if planned else None), False
+            self._renewal = replay if planned else None
             try:
                 await self._read_to_end(items, replay, until=until, sign_before=sign_before)
             except EngineError as error:
@@ -159,6 +159,7 @@ class Windows:
                     if sign_before is not None and self._tells_of_a_half_open(item, replay):
                         self._say_half_open(sign_before)
                     self._take(item, replay)
+                    self._is_said = self._is_said and (isinstance(item, BadLine) or replay.is_past(item))
                     own_sign_at = self.last_sign_at
             except EngineError as error:
                 errors.append(error)
@@ -175,7 +176,7 @@ class Windows:
         return replay.is_past(item) and not replay.found_the_newest
 
     def _say_half_open(self, since: Instant | None) -> None:
-        """Once for each renewal, whichever sign of it comes first."""
+        """Once until a line comes again: an engine whose clock was set ends every window late, and loses nothing."""
         if since is not None and not self._is_said:
             self._is_said = True
             self._on.half_open(since)
