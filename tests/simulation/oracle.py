@@ -269,3 +269,6 @@ class Oracle:
         verdict.at_the_end(self._world)
         if can_be_asked(self._world):
             self.recall = recall(self._world)
+            if self.recall.lost or self.recall.invented:
+                told = f"{self.recall.lost} transitions are lost without a sign, {self.recall.invented} are invented"
+                self._world.violated("S19", told)

@@ -24,7 +24,7 @@ class Recall:
     told: int = 0
     """Each has its attempt in the ledger."""
     covered: int = 0
-    """Not told, but a gap row says that events may be missing there."""
+    """Not told, but a gap row says that events may be missing there, or a row that runs in between were not seen."""
     lost: int = 0
     invented: int = 0
     """Attempts of runs that never were."""
@@ -51,6 +51,13 @@ def recall(world: "World") -> Recall:
     ):
         attempts.setdefault(container, []).append((started_at, ended_at is not None))
     gaps = _gaps(world)
+    unseen_until = {
+        container: (at - EPOCH) / NANOS_PER_S
+        for container, at in world.oracle.query(
+            "SELECT container_id, max(observed_at) FROM journal"
+            " WHERE body LIKE '%in between were not seen%' GROUP BY container_id"
+        )
+    }
     began: dict[str, int] = {}
     real: dict[str, list[int]] = {}
     for truth in world.daemon.history:
@@ -64,6 +71,8 @@ def recall(world: "World") -> Recall:
         if told and (truth.what == "started" or any(told)):
             found.told += 1
         elif any(opened - GAP_SLACK_S <= truth.at <= closed + GAP_SLACK_S for opened, closed in gaps):
+            found.covered += 1
+        elif truth.at <= unseen_until.get(truth.container, 0.0):
             found.covered += 1
         else:
             found.lost += 1
