@@ -70,9 +70,7 @@ def recall(world: "World") -> Recall:
         told = [ended for at, ended in attempts.get(truth.container, []) if _same(at, run)]
         if told and (truth.what == "started" or any(told)):
             found.told += 1
-        elif any(opened - GAP_SLACK_S <= truth.at <= closed + GAP_SLACK_S for opened, closed in gaps):
-            found.covered += 1
-        elif truth.at <= unseen_until.get(truth.container, 0.0):
+        elif any(opened - GAP_SLACK_S <= truth.at <= closed + GAP_SLACK_S for opened, closed in gaps) or truth.at <= unseen_until.get(truth.container, 0.0):
             found.covered += 1
         else:
             found.lost += 1
