@@ -70,7 +70,7 @@ def recall(world: "World") -> Recall:
         told = [ended for at, ended in attempts.get(truth.container, []) if _same(at, run)]
         if told and (truth.what == "started" or any(told)):
             found.told += 1
-        elif any(opened - GAP_SLACK_S <= truth.at <= closed + GAP_SLACK_S for opened, closed in gaps) or truth.at <= unseen_until.get(truth.container, 0.0):
+        elif truth.at <= unseen_until.get(truth.container, 0.0) or _in_a_gap(truth.at, gaps):
             found.covered += 1
         else:
             found.lost += 1
@@ -78,6 +78,10 @@ def recall(world: "World") -> Recall:
     for container, known in attempts.items():
         found.invented += sum(1 for at, _ in known if not any(_same(at, run) for run in real.get(container, [])))
     return found
+
+
+def _in_a_gap(at: float, gaps: list[tuple[float, float]]) -> bool:
+    return any(opened - GAP_SLACK_S <= at <= closed + GAP_SLACK_S for opened, closed in gaps)
 
 
 def _same(told_at: int, run: int) -> bool:
