@@ -1,6 +1,8 @@
 """The figures of `docs/reliability.md`, measured and written there: `python -m tests.figures`.
 
-Plays worlds, single faults and planted bugs for as long as it is told, and writes the table between the two marks.
+Plays worlds, single faults and planted bugs for as long as it is told, kills a real controller and a real engine, and
+measures how fast a change is on record; and writes the table between the two marks. A long run that was recorded
+(`python -m tests.simulation.run --record FILE`) is told with `--record FILE`, and not played again.
 """
 
 import argparse
@@ -9,9 +11,11 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from tempfile import TemporaryDirectory
+from typing import Any, Final
 
 ROOT: Final = Path(__file__).parents[1]
 PAGE: Final = ROOT / "docs" / "reliability.md"
@@ -25,12 +29,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.figures", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0, help="for how long worlds are played")
     parser.add_argument("--first", type=int, default=10_000, help="the first seed")
+    parser.add_argument("--record", type=Path, help="what was played already, and is not played again")
     parser.add_argument("--slice", default="1/4", help="which of the single faults, as K/N")
+    parser.add_argument("--kills", default="100/20", help="how often controller and daemon are killed, as C/D")
     asked = parser.parse_args()
-    worlds = _worlds(asked.seconds, asked.first)
-    faults = _last_line("complete", "--slice", asked.slice, "--stop", "1000000")
-    planted = _last_line("planted")
-    table = _table(worlds, faults=faults, planted=planted, which=asked.slice)
+    worlds = _recorded(asked.record) if asked.record else _worlds(asked.seconds, asked.first)
+    faults = _last_line("simulation.complete", "--slice", asked.slice, "--stop", "1000000")
+    planted = _last_line("simulation.planted")
+    kills = _written("docker.kill_cycles", *_kills(asked.kills))
+    measured = _written("docker.measure")
+    table = _table(worlds, faults=faults, planted=planted, which=asked.slice, real=[*_of_kills(kills), *measured])
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
@@ -39,10 +47,44 @@ def main() -> int:
     return 1 if worlds["failed"] else 0
 
 
+def _recorded(record: Path) -> Figures:
+    """What a campaign came to, as it wrote it down."""
+    total: Counter[str] = Counter()
+    for line in record.read_text(encoding="utf-8").splitlines():
+        told = json.loads(line)
+        total.update(told["figures"])
+        total["failed"] += len(told["failures"])
+    return dict(total)
+
+
+def _kills(asked: str) -> tuple[str, ...]:
+    controller, daemon = asked.split("/")
+    return "--controller", controller, "--daemon", daemon
+
+
+def _of_kills(told: dict[str, float]) -> list[tuple[str, str]]:
+    wrong = ", ".join(f"{told[what]} {what}" for what in ("lost", "invented", "doubled", "harmed", "wrong"))
+    return [
+        (
+            f"real engine: `kill -9` of the controller {told['controller_kills']} times, of the daemon "
+            f"{told['daemon_kills']} times",
+            f"{wrong}, {told['extra_restarts']} extra restarts, of {told['starts_count']} starts",
+        ),
+        ("ready after a kill of the controller: median, longest", _seconds(told, "controller_ready_s")),
+    ]
+
+
+def _seconds(told: dict[str, float], what: str) -> str:
+    return f"{told[f'{what}_median']:.1f} s, {told[f'{what}_max']:.1f} s"
+
+
 def _worlds(seconds: float, first: int) -> Figures:
     """Two processes, one for each core, on seeds of their own."""
     arguments = ("--seeds", "1000000", "--seconds", str(seconds), "--stop", "1000000", "--json")
-    running = [_begin("run", *arguments, "--first", str(first + turn * 500_000)) for turn in range(os.cpu_count() or 1)]
+    running = [
+        _begin("simulation.run", *arguments, "--first", str(first + turn * 500_000))
+        for turn in range(os.cpu_count() or 1)
+    ]
     total: Counter[str] = Counter()
     for process in running:
         said, _ = process.communicate()
@@ -56,13 +98,21 @@ def _last_line(module: str, *arguments: str) -> str:
     return said.strip().splitlines()[-1]
 
 
+def _written(module: str, *arguments: str) -> Any:
+    """The JSON that a command writes into a file."""
+    with TemporaryDirectory() as folder:
+        told = Path(folder) / "told.json"
+        _begin(module, *arguments, "--json", str(told)).communicate()
+        return json.loads(told.read_text(encoding="utf-8"))
+
+
 def _begin(module: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", f"tests.simulation.{module}", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", f"tests.{module}", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
 
 
-def _table(worlds: Figures, *, faults: str, planted: str, which: str) -> str:
+def _table(worlds: Figures, *, faults: str, planted: str, which: str, real: Sequence[tuple[str, str]]) -> str:
     crashes = sum(count for name, count in worlds.items() if name.startswith("life killed"))
     virtual_days = worlds.get("virtual_s", 0) / 86_400
     rows = [
@@ -79,8 +129,9 @@ def _table(worlds: Figures, *, faults: str, planted: str, which: str) -> str:
         ("transitions that a gap row covers", f"{worlds.get('transitions covered by a gap', 0):.0f}"),
         ("transitions lost without a sign", f"{worlds.get('transitions lost', 0):.0f}"),
         ("transitions invented", f"{worlds.get('transitions invented', 0):.0f}"),
-        (f"single faults of the sixteen scenarios (slice {which})", faults),
+        (f"single faults of the seventeen scenarios (slice {which})", faults),
         ("planted bugs found", planted),
+        *real,
     ]
     return "\n".join(["| what | figure |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in rows)]) + "\n"
 

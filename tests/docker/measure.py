@@ -4,6 +4,7 @@ One engine, one controller, and beside it a bare reader of the same events, so t
 the rest is ours. Read them on a machine that does nothing else.
 """
 
+import argparse
 import http.client
 import json
 import os
@@ -24,10 +25,14 @@ from controller.model.instant import from_rfc3339
 from tests.docker.test_a_thousand_sessions import SESSIONS_COUNT, medians
 from tests.support.controller_process import ControllerProcess, until
 from tests.support.engine_client import EngineClient, create_many
+from tests.support.fault_proxy import HalfOpen, always
 from tests.support.private_engine import PrivateEngine, missing
+from tests.support.proxy_thread import proxy_before
 
 ROUNDS_COUNT: Final = 200
 """Each is a pause and an unpause, and each of the two is a transition."""
+SWEEP_S: Final = 5.0
+SWEEP_ROUNDS_COUNT: Final = 10
 CONTROLLER: Final = Path(__file__).parents[2] / "controller"
 Delays = list[float]
 Key = tuple[str, int]
@@ -167,6 +172,29 @@ def figures(engine: PrivateEngine, folder: Path) -> list[tuple[str, str]]:
     ]
 
 
+def sweep_latencies(engine: PrivateEngine, folder: Path) -> Delays:
+    """Seconds from a pause or its end to the committed row, where the event stream is dead and only sweeps see."""
+    took: Delays = []
+    with (
+        proxy_before(engine) as between,
+        ControllerProcess(folder=folder, engine_url=between.url, sweep_interval_s=f"{SWEEP_S:g}") as controller,
+        closing(EngineClient(engine.socket)) as client,
+    ):
+        between.proxy.rule = always(HalfOpen(after_bytes=400), when=lambda request: request.is_events)
+        between.break_all()
+        container = client.create("unheard", "/bin/sleep", "100000", labels={"agentd.watch": "true"}, start=True)
+        controller.wait_for("unheard", phase="running", timeout_s=60)
+        for number in range(SWEEP_ROUNDS_COUNT):
+            # At no time of its own within the interval.
+            time.sleep(SWEEP_S * (number % 7) / 7)
+            for verb, phase in (("pause", "paused"), ("unpause", "running")):
+                began = time.monotonic()
+                client.ask("POST", f"/containers/{container}/{verb}")
+                controller.wait_for("unheard", phase=phase, timeout_s=60)
+                took.append(time.monotonic() - began)
+    return took
+
+
 def known_count(controller: ControllerProcess) -> int:
     """Sessions that are not removed."""
     return len(controller.sessions(all_of_them=False))
@@ -176,8 +204,22 @@ def main() -> None:
     """Print the table."""
     if lacking := missing():
         raise SystemExit(f"no private engine here: {lacking}")
+    parser = argparse.ArgumentParser(prog="python -m tests.docker.measure", description=__doc__)
+    parser.add_argument("--json", type=Path, help="write them there, too")
+    asked = parser.parse_args()
     with PrivateEngine() as engine, tempfile.TemporaryDirectory() as folder:
-        rows = figures(engine, Path(folder))
+        rows = figures(engine, Path(folder) / "events")
+        engine.remove_all()
+        by_sweep = sweep_latencies(engine, Path(folder) / "sweeps")
+    rows.insert(
+        4,
+        (
+            f"a change to its committed row by sweeps alone, every {SWEEP_S:g} s: median, longest of {len(by_sweep)}",
+            f"{statistics.median(by_sweep):.1f} s, {max(by_sweep):.1f} s",
+        ),
+    )
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(rows), encoding="utf-8")
     print("| figure | value |\n|---|---|")
     for name, value in rows:
         print(f"| {name} | {value} |")
