@@ -65,7 +65,7 @@ class Windows:
         self._resume_from = resume_from
         self._on = told
         self._renewal: Replay | None = None
-        self._is_said = False
+        self._half_open_is_said = False
         self._open_count = 0
         self._broken = anyio.Event()
         self._why = ""
@@ -159,7 +159,9 @@ class Windows:
                     if sign_before is not None and self._tells_of_a_half_open(item, replay):
                         self._say_half_open(sign_before)
                     self._take(item, replay)
-                    self._is_said = self._is_said and (isinstance(item, BadLine) or replay.is_past(item))
+                    self._half_open_is_said = self._half_open_is_said and (
+                        isinstance(item, BadLine) or replay.is_past(item)
+                    )
                     own_sign_at = self.last_sign_at
             except EngineError as error:
                 errors.append(error)
@@ -177,8 +179,8 @@ class Windows:
 
     def _say_half_open(self, since: Instant | None) -> None:
         """Once until a line comes again: an engine whose clock was set ends every window late, and loses nothing."""
-        if since is not None and not self._is_said:
-            self._is_said = True
+        if since is not None and not self._half_open_is_said:
+            self._half_open_is_said = True
             self._on.half_open(since)
 
     def _take(self, item: StreamItem, replay: Replay) -> None:
