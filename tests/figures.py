@@ -2,7 +2,8 @@
 
 Plays worlds, single faults and planted bugs for as long as it is told, kills a real controller and a real engine, and
 measures how fast a change is on record; and writes the table between the two marks. A long run that was recorded
-(`python -m tests.simulation.run --record FILE`) is told with `--record FILE`, and not played again.
+(`python -m tests.simulation.run --record FILE`) is told with `--record FILE`, and not played again; so are kills and
+measurements that were written down with `--json FILE`.
 """
 
 import argparse
@@ -32,12 +33,14 @@ def main() -> int:
     parser.add_argument("--record", type=Path, help="what was played already, and is not played again")
     parser.add_argument("--slice", default="1/4", help="which of the single faults, as K/N")
     parser.add_argument("--kills", default="100/20", help="how often controller and daemon are killed, as C/D")
+    parser.add_argument("--killed", type=Path, help="what the kills came to already")
+    parser.add_argument("--measured", type=Path, help="what was measured already")
     asked = parser.parse_args()
     worlds = _recorded(asked.record) if asked.record else _worlds(asked.seconds, asked.first)
     faults = _last_line("simulation.complete", "--slice", asked.slice, "--stop", "1000000")
     planted = _last_line("simulation.planted")
-    kills = _written("docker.kill_cycles", *_kills(asked.kills))
-    measured = _written("docker.measure")
+    kills = _written(asked.killed, "docker.kill_cycles", *_kills(asked.kills))
+    measured = _written(asked.measured, "docker.measure")
     table = _table(worlds, faults=faults, planted=planted, which=asked.slice, real=[*_of_kills(kills), *measured])
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(BEGIN)
@@ -98,8 +101,10 @@ def _last_line(module: str, *arguments: str) -> str:
     return said.strip().splitlines()[-1]
 
 
-def _written(module: str, *arguments: str) -> Any:
-    """The JSON that a command writes into a file."""
+def _written(already: Path | None, module: str, *arguments: str) -> Any:
+    """The JSON that a command writes into a file, or has written."""
+    if already is not None:
+        return json.loads(already.read_text(encoding="utf-8"))
     with TemporaryDirectory() as folder:
         told = Path(folder) / "told.json"
         _begin(module, *arguments, "--json", str(told)).communicate()
