@@ -221,7 +221,14 @@ CAUSES: Final = (
         script=OBEYS,
         before="paused",
     ),
-    Cause(name="restart", happens=docker("restart", "-t", "5"), seen=replace(RUNS, attempt=2), script=OBEYS),
+    Cause(
+        name="restart",
+        happens=docker("restart", "-t", "5"),
+        seen=replace(RUNS, attempt=2),
+        script=OBEYS,
+        # The look that the end before it asks for may be faster.
+        sources={LIVE: ("event", "look")},
+    ),
     Cause(
         name="rename",
         happens=_renamed,

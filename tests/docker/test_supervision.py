@@ -17,7 +17,7 @@ from tests.support.ledger_file import LedgerFile
 from tests.support.private_engine import PrivateEngine, missing
 from tests.support.replaying import assert_replays
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(400)]
 
 OBEYS = ("/bin/sh", "-c", "trap 'exit 0' TERM; sleep 100000 & wait")
 FIRST_BACKOFF_S = (10.0, 12.5)
@@ -280,7 +280,8 @@ def _outlives_every_end(place: Place) -> None:
         until(lambda: controller.request("POST", "/v1/reconcile?dry_run=false")[0] == 200, what="a whole sweep")
 
     for name in names:
-        controller.wait_for(name, phase="running", timeout_s=60)
+        # An engine that has just lost its power may hang in a start for longer than we wait: then it is asked anew.
+        controller.wait_for(name, phase="running", timeout_s=150)
     down = controller.session("down")
     assert (down["phase"], down["reason"], down["attempt"]) == ("stopped", "stopped_externally", 1)
     containers = engine.cli("ps", "-a", "--format", "{{.Names}}").split()

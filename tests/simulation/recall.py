@@ -5,6 +5,7 @@ nothing was pruned, and the engine dropped no event without a sign (against that
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from controller.model.instant import NANOS_PER_S
@@ -45,6 +46,7 @@ def recall(world: "World") -> Recall:
             "SELECT container_id, min(observed_at) FROM journal WHERE container_id IS NOT NULL GROUP BY container_id"
         )
     }
+    left = _replaced_at(world)
     attempts: dict[str, list[tuple[int, bool]]] = {}
     for container, started_at, ended_at in world.oracle.query(
         "SELECT container_id, started_at, ended_at FROM attempts WHERE started_at IS NOT NULL"
@@ -66,6 +68,8 @@ def recall(world: "World") -> Recall:
             real.setdefault(truth.container, []).append(truth.engine_at)
         if truth.what not in ("started", "ended") or truth.at < since.get(truth.container, float("inf")):
             continue
+        if truth.at > left.get(truth.container, float("inf")):
+            continue
         run = began.get(truth.container, 0)
         told = [ended for at, ended in attempts.get(truth.container, []) if _same(at, run)]
         if told and (truth.what == "started" or any(told)):
@@ -78,6 +82,16 @@ def recall(world: "World") -> Recall:
     for container, known in attempts.items():
         found.invented += sum(1 for at, _ in known if not any(_same(at, run) for run in real.get(container, [])))
     return found
+
+
+def _replaced_at(world: "World") -> dict[str, float]:
+    """When a container's session went to another one under its compose key: what it does from then on is nobody's."""
+    rows = world.oracle.query(
+        "SELECT session_id, container_id, min(observed_at) AS first FROM journal WHERE container_id IS NOT NULL"
+        " GROUP BY session_id, container_id ORDER BY session_id, first"
+    )
+    pairs = pairwise(rows)
+    return {old: (at - EPOCH) / NANOS_PER_S for (one, old, _), (next_one, _, at) in pairs if one == next_one}
 
 
 def _in_a_gap(at: float, gaps: list[tuple[float, float]]) -> bool:
