@@ -238,10 +238,11 @@ CAUSES: Final = (
         sources=dict.fromkeys(FORGOTTEN, ("look", "sweep")),
     ),
     Cause(
-        # Its end was told long before, and is not overwritten.
+        # Its end was told long before, by its event or by the look that a busy machine let overtake it, and stays.
         name="rm-stopped",
         happens=docker("rm"),
-        seen=replace(EXITED, removed=True, source="event"),
+        seen=replace(EXITED, removed=True),
+        sources=dict.fromkeys(SOURCES, ("event", "look")),
         script="exit 0",
         before="stopped",
     ),
