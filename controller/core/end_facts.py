@@ -16,7 +16,7 @@ class EndFacts:
     exit_code: int | None
     """None when nobody could tell; the event's code, or the inspect's where one was made."""
     code_may_be_invented: bool = False
-    """A 255 without a `die` event, with FinishedAt not before the engine was last seen up."""
+    """A 255 without a `die` event."""
     started_at: Instant | None = None
     finished_at: Instant | None = None
     died_at: Instant | None = None

@@ -11,7 +11,7 @@ from typing import Final, assert_never
 from controller.core.draft import Draft
 from controller.core.ending import end_attempt
 from controller.core.hindsight import complete_earlier, learn_of_death, learn_of_stop, renew_diagnosis
-from controller.core.judging import End, is_unproven
+from controller.core.judging import INVENTED_CODE, End, is_unproven
 from controller.core.leaving import container_gone
 from controller.core.opening import open_attempt
 from controller.core.pursuing import has_process, pursue
@@ -25,7 +25,6 @@ from controller.model.phase import Phase
 from controller.model.reason import ACTOR_ENGINE, ACTOR_EXTERNAL, Reason
 from controller.model.session import Attempt
 
-_INVENTED: Final = 255
 _TOLD_TOO_LATE_S: Final = 0.05
 """A `start` this little after the `die` is that of the run that has ended: the engine's own restarts wait for 0.1 s."""
 _KILL_SERIES_S: Final = 60.0
@@ -220,7 +219,7 @@ def _about_running(draft: Draft, attempt: Attempt, seen: EventSeen) -> None:
 def _died(draft: Draft, attempt: Attempt, seen: EventSeen) -> None:
     event = seen.event
     code = _believed(draft, event, "exitCode", event.exit_code)
-    if code == _INVENTED and is_unproven(draft):
+    if code == INVENTED_CODE and is_unproven(draft):
         # A daemon that comes back says so of what ended while it was away. As good as no event: the look may know.
         draft.look(tail=True)
         return

@@ -17,6 +17,8 @@ from controller.model.reason import ACTOR_ENGINE, ACTOR_EXTERNAL, ACTOR_UNKNOWN,
 from controller.model.session import Attempt
 
 EXTERNAL_STOPS: Final = (Reason.STOPPED_EXTERNALLY, Reason.KILLED_EXTERNALLY, Reason.REMOVED_EXTERNALLY)
+INVENTED_CODE: Final = 255
+"""What a daemon that comes back says of what it lost sight of."""
 _ENGINES_GRACE_S: Final = 10.0
 """An engine's own stop time-out, where neither the container nor the caller names one."""
 
@@ -42,9 +44,9 @@ class End:
 
 def end_of(snapshot: Snapshot, *, died_at: Instant | None) -> End:
     """What an inspect of an ended container tells."""
-    # A daemon that comes back says 255 of what it lost sight of. FinishedAt proves nothing: clocks are set, and behind
-    # a half-open stream a daemon can restart unseen. Only a `die` vouches for a program's own 255.
-    invented = snapshot.exit_code == 255 and died_at is None
+    # FinishedAt proves nothing: clocks are set, and behind a half-open stream a daemon can restart unseen. Only a
+    # `die` vouches for a program's own 255.
+    invented = snapshot.exit_code == INVENTED_CODE and died_at is None
     return End(
         exit_code=snapshot.exit_code,
         finished_at=snapshot.finished_at,

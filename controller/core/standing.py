@@ -9,7 +9,7 @@ from typing import Final, assert_never
 from controller.core.draft import Draft
 from controller.core.ending import end_attempt, restarts_by_engine
 from controller.core.hindsight import refine_end
-from controller.core.judging import End, end_of
+from controller.core.judging import INVENTED_CODE, End, end_of
 from controller.core.keeping import is_kept_long_enough
 from controller.core.settling import retry_later, settle
 from controller.model.container import ContainerState, LogTail, Snapshot
@@ -19,7 +19,6 @@ from controller.model.reason import ACTOR_ENGINE, ACTOR_EXTERNAL, Reason, Source
 from controller.model.session import Attempt
 
 _LOOK_AGAIN_S: Final = 2.0
-_INVENTED_CODE: Final = 255
 NEVER_STARTED: Final = LogTail(lines=(), truncated=False, absent="never started")
 _ADRIFT: Final = (Phase.STARTING, Phase.PENDING)
 
@@ -104,7 +103,7 @@ def end_shown(attempt: Attempt, seen: ContainerSeen) -> End:
     """The end that an inspect shows. The 255 of an engine that was killed never replaces the code of a `die` event."""
     end = end_of(seen.snapshot, died_at=attempt.died_at)
     known = attempt.exit.exit_code if attempt.exit is not None else None
-    if end.exit_code != _INVENTED_CODE or attempt.died_at is None or known is None:
+    if end.exit_code != INVENTED_CODE or attempt.died_at is None or known is None:
         return end
     return replace(end, exit_code=known, finished_at=attempt.finished_at)
 

@@ -36,7 +36,6 @@ class ControllerCondition:
         """Since when every request was refused before it reached the engine; None when the last one was not."""
         self.offset_ns = 0
         self.answered_at: Instant | None = None
-        """Engine time at which it was last known to be up before its stream last broke."""
         self.stream_open_since: Instant | None = None
         self.stream_seen_until: Instant | None = None
         """Our clock when a stream was last known to be open, in this life or, until then, an earlier one."""

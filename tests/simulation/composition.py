@@ -2,18 +2,20 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
 from controller import app
+from controller.api.server import build_app
 from controller.app import run_core
 from controller.interfaces import Condition, Feed, Requests
 from controller.loops.program import Program
 from controller.store.ledger import open_ledger
 from tests.simulation.clock import SimulatedClock, SimulatedRng
 from tests.simulation.engine import SimulatedEngine
-from tests.simulation.http_edge import HttpEdge
+from tests.simulation.http_edge import HttpEdge, WishedIds
 from tests.simulation.sqlite import connector
 from tests.simulation.wishes import Counter
 
@@ -60,7 +62,8 @@ async def run_controller(world: "World", clock: SimulatedClock, signal: anyio.Ev
 
         @asynccontextmanager
         async def open_counter(requests: Requests, condition: Condition, feed: Feed) -> AsyncIterator[None]:
-            edge = HttpEdge(
+            build = partial(
+                build_app,
                 settings=world.knobs.settings,
                 ledger=ledger,
                 requests=requests,
@@ -68,9 +71,9 @@ async def run_controller(world: "World", clock: SimulatedClock, signal: anyio.Ev
                 feed=feed,
                 logs=engine,
                 clock=clock,
-                rng=SimulatedRng(f"{world.seed}/edge {world.lives}"),
+                rng=WishedIds(SimulatedRng(f"{world.seed}/edge {world.lives}")),
             )
-            counter = Counter(edge=edge, requests=requests, ledger=ledger)
+            counter = Counter(edge=HttpEdge(build), requests=requests, ledger=ledger)
             async with anyio.create_task_group() as group:
                 group.start_soon(world.serve_wishes, counter, clock)
                 yield

@@ -6,8 +6,9 @@ when the program dies meanwhile.
 
 import asyncio
 import json
+from collections.abc import Callable
 from contextvars import ContextVar
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Final
 
 import aiohttp
@@ -15,9 +16,7 @@ from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.test_utils import make_mocked_request
 
-from controller.api.server import build_app
-from controller.interfaces import Clock, Condition, ContainerLogs, Feed, LedgerReader, Requests, Rng
-from controller.settings import Settings
+from controller.interfaces import Rng
 
 BODY_LIMIT: Final = 2**16
 WISHED_ID: Final[ContextVar[str]] = ContextVar("wished_id", default="")
@@ -39,7 +38,7 @@ READS: Final = (
 )
 
 
-class _WishedIds:
+class WishedIds:
     """Chance as the edge sees it: a session gets the id that its wish was made with."""
 
     def __init__(self, rng: Rng) -> None:
@@ -69,29 +68,8 @@ class Refused(Exception):
 class HttpEdge:
     """Asks the application as an HTTP server would."""
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        ledger: LedgerReader,
-        requests: Requests,
-        condition: Condition,
-        feed: Feed,
-        logs: ContainerLogs,
-        clock: Clock,
-        rng: Rng,
-    ) -> None:
-        self._build = partial(
-            build_app,
-            settings=settings,
-            ledger=ledger,
-            requests=requests,
-            condition=condition,
-            feed=feed,
-            logs=logs,
-            clock=clock,
-            rng=_WishedIds(rng),
-        )
+    def __init__(self, build: Callable[[], web.Application]) -> None:
+        self._build = build
 
     @cached_property
     def _app(self) -> web.Application:
