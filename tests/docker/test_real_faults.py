@@ -85,22 +85,18 @@ def test_a_daemon_that_is_killed_under_load_is_followed(on: Stage, habit: str) -
     on.settle().assert_clean()
 
 
-@pytest.mark.timeout(300)
 def test_a_containerd_that_is_killed_alone_harms_no_session(on: Stage) -> None:
     begin_steady(on)
+    for name in on.quiet:
+        # A daemon that was killed in an earlier test has taken them with it, and they have no restart policy.
+        assert on.controller.request("POST", f"/v1/sessions/{name}/start")[0] == 200
     before = {name: on.controller.session(name)["started_at"] for name in on.quiet}
     with on.oracle.engine_down():
         was = kill_containerd(on.engine)
         until(lambda: _containerd(on) not in (0, was), what="the daemon has a containerd again", timeout_s=30)
-        try:
-            until(lambda: _runs(on, "quiet-0"), what="the engine answers", timeout_s=90)
-        except AssertionError:
-            # Docker 20.10 on a busy machine may never answer again; then somebody ends it, and it loses its containers.
-            before.clear()
-            on.engine.kill()
-            on.engine.start()
+        until(lambda: _runs(on, "quiet-0"), what="the engine answers", timeout_s=60)
     on.settle().assert_clean()
-    assert not before or {name: on.controller.session(name)["started_at"] for name in on.quiet} == before
+    assert {name: on.controller.session(name)["started_at"] for name in on.quiet} == before
 
 
 def _containerd(on: Stage) -> int:
