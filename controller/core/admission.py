@@ -7,7 +7,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from controller.core.ownership import Owner, classify, external_key, external_session_id, may_act_on, name_for
+from controller.core.ownership import (
+    Owner,
+    claimed_name,
+    classify,
+    external_key,
+    external_session_id,
+    may_act_on,
+    name_for,
+)
 from controller.core.ownership import wanted_name as wanted_name_of
 from controller.core.rules import Rules
 from controller.model.container import ContainerState, Snapshot
@@ -16,6 +24,7 @@ from controller.model.instant import Instant, seconds_between
 from controller.model.observation import ContainerAdmitted, ContainerSeen
 from controller.model.session import Origin, Session
 
+BEING_CREATED: Final = "its session is being created"
 _NEXT: Final = "+"
 """Behind the key of a session that lost its name: the next one under that key has a name of its own."""
 
@@ -31,6 +40,8 @@ class Directory:
     """Names of sessions that are not removed."""
     ousted_keys: Collection[str] = ()
     """Keys of removed sessions whose name another session has by now: they cannot come back."""
+    awaiting: Collection[SessionName] = ()
+    """Sessions whose container is being created: `awaits_container`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +61,8 @@ def admit(
             return directory.known[facts.id]
         case Owner.EXTERNAL:
             return _external(seen, directory=directory, rules=rules)
+        case Owner.OURS if claimed_name(facts.labels, rules) in directory.awaiting:
+            return Spared(reason=BEING_CREATED)
         case Owner.OURS:
             spared = spared_as(seen.snapshot, engine_now=engine_now, rules=rules)
             return Spared(reason=spared) if spared else _orphan(seen, directory=directory, rules=rules)
@@ -59,6 +72,12 @@ def admit(
             return Spared(reason="it belongs to another controller")
         case _:
             return Spared(reason="it carries no label of ours")
+
+
+def awaits_container(session: Session) -> bool:
+    """Whether a container under its name may be its own already, though no answer has said so yet."""
+    under_way = session.next_attempt_at is not None or bool(session.open_actions)
+    return session.removed_at is None and session.container is None and under_way
 
 
 def spared_as(snapshot: Snapshot, *, engine_now: Instant, rules: Rules) -> str:
@@ -85,11 +104,13 @@ def is_orphan_still(session: Session, snapshot: Snapshot, *, engine_now: Instant
 
 
 def adoption(seen: ContainerSeen, *, actor: str, directory: Directory, rules: Rules) -> ContainerAdmitted | Spared:
-    """Take over one container on request, whatever its labels; refused for a controller and for one that is known."""
+    """Take over one container on request, whatever its labels; refused for a controller and for what a session has."""
     facts = seen.snapshot.facts
     owner = classify(facts.id, facts.labels, known=directory.known, rules=rules)
     if owner in (Owner.CONTROLLER, Owner.KNOWN):
         return Spared(reason="it is a controller" if owner is Owner.CONTROLLER else "a session has it already")
+    if owner is Owner.OURS and claimed_name(facts.labels, rules) in directory.awaiting:
+        return Spared(reason=BEING_CREATED)
     key = f"{rules.engine}:id:{facts.id}"
     return _admitted(seen, origin=Origin.ADOPTED, key=key, actor=actor, directory=directory, rules=rules)
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, assert_never
 
-from controller.core.ownership import Owner, classify, external_key
+from controller.core.admission import BEING_CREATED, awaits_container
+from controller.core.ownership import Owner, claimed_name, classify, external_key
 from controller.core.rules import Rules
-from controller.core.specs import LABEL_PREFIX, LABEL_SESSION, LABEL_WATCH
+from controller.core.specs import LABEL_PREFIX, LABEL_WATCH
 from controller.model.container import ContainerState, ListedContainer
 from controller.model.ids import ContainerId, SessionId, SessionName
 from controller.model.instant import Instant, seconds_between
@@ -56,13 +57,17 @@ def compare(
 ) -> tuple[Finding, ...]:
     """Everything that a sweep has to see to, in the order of the lists, the missing ones last."""
     by_container = {session.container_id: session for session in sessions if session.container_id is not None}
-    being_created = {session.name for session in sessions if session.container is None and _is_ours_to_start(session)}
+    awaiting = {session.name for session in sessions if awaits_container(session)}
     findings: list[Finding] = []
     for container in {row.id: row for row in listed}.values():
         owner = classify(container.id, container.labels, known=known, rules=rules)
         finding = _of_listed(container, owner, by_container.get(container.id), engine_now=engine_now, rules=rules)
-        if finding is not None and finding.kind is FindingKind.ORPHAN and _claims(container, rules) in being_created:
-            finding = _spared(container, "its session is being created")
+        if (
+            finding is not None
+            and finding.kind is FindingKind.ORPHAN
+            and claimed_name(container.labels, rules) in awaiting
+        ):
+            finding = _spared(container, BEING_CREATED)
         if finding is not None:
             findings.append(finding)
     present = {row.id for row in listed}
@@ -168,10 +173,6 @@ def _of_absent(session: Session, rules: Rules) -> Finding:
     return Finding(
         kind=kind, container=session.container.id, name=session.container.name, reason=reason, session=session.name
     )
-
-
-def _claims(row: ListedContainer, rules: Rules) -> str:
-    return row.labels.get(LABEL_SESSION, "").removeprefix(f"{rules.prefix}-")
 
 
 def _spared(row: ListedContainer, reason: str, session: SessionName | None = None) -> Finding:

@@ -49,6 +49,11 @@ def may_act_on(labels: Mapping[str, str], rules: Rules) -> bool:
     return labels.get(LABEL_WATCH, "") in (*_WATCHED_BY_ALL, rules.prefix)
 
 
+def claimed_name(labels: Mapping[str, str], rules: Rules) -> str:
+    """The session that a container with our prefix says it is of. The sketch wrote the prefix in front of it."""
+    return labels.get(LABEL_SESSION, "").removeprefix(f"{rules.prefix}-")
+
+
 def external_key(engine: str, name: str, labels: Mapping[str, str]) -> str:
     """What stays the same when an external container is recreated. Never the container id."""
     project, service = labels.get(f"{_COMPOSE}project"), labels.get(f"{_COMPOSE}service")

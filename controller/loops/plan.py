@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, assert_never
 
-from controller.core.admission import Directory, Spared, admit, spared_as
+from controller.core.admission import BEING_CREATED, Spared, admit, spared_as
 from controller.core.drift import Finding, FindingKind
 from controller.core.rules import Rules
 from controller.errors import ContainerGone
@@ -15,6 +15,7 @@ from controller.interfaces import PlanLine
 from controller.loops.condition import ControllerCondition
 from controller.loops.look import Look
 from controller.loops.roster import Roster
+from controller.loops.working_copy import WorkingCopy
 from controller.model.observation import ContainerAdmitted
 from controller.model.session import Origin
 
@@ -54,12 +55,13 @@ class Planner:
         except ContainerGone:
             return replace(_line(finding, action="none"), reason=_GONE)
         engine_now = self._condition.engine_now()
-        who = Directory(known=self._roster.known, by_key=self._roster.by_key, taken=self._roster.by_name)
-        verdict = admit(seen, directory=who, engine_now=engine_now, rules=rules)
+        verdict = admit(seen, directory=WorkingCopy(self._roster).directory(), engine_now=engine_now, rules=rules)
         if isinstance(verdict, ContainerAdmitted):
             return _line(finding, action="adopt" if rules.orphan_policy == "adopt" else "remove")
         if not isinstance(verdict, Spared) and self._roster.sessions[verdict].origin is not Origin.ORPHAN:
             return _line(finding, action="look")
+        if isinstance(verdict, Spared) and verdict.reason == BEING_CREATED:
+            return replace(_line(finding, action="none"), finding="spared", reason=verdict.reason)
         # Also one that was found, and spared, before: it is judged like the first time.
         if spared := spared_as(seen.snapshot, engine_now=engine_now, rules=replace(rules, orphan_policy="remove")):
             return replace(_line(finding, action="none"), finding="spared", reason=spared)

@@ -7,7 +7,7 @@ it until the ledger has it.
 from collections import ChainMap
 from collections.abc import Collection, Iterator, Mapping, MutableMapping
 
-from controller.core.admission import Directory
+from controller.core.admission import Directory, awaits_container
 from controller.interfaces import Answer, CommittedDecision
 from controller.loops.inbox import Slot
 from controller.loops.roster import Names, Roster, know
@@ -55,6 +55,7 @@ class WorkingCopy:
             by_key=self._by_key,
             taken=Names(self._roster.by_name, self._names),
             ousted_keys=_OustedKeys(self, self._by_key),
+            awaiting=_Awaiting(self),
         )
 
     def has_its_name(self, session: Session) -> bool:
@@ -112,6 +113,25 @@ class _OustedKeys(Collection[str]):
 
     def __iter__(self) -> Iterator[str]:
         return (key for key in self._by_key if key in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class _Awaiting(Collection[SessionName]):
+    """Names of sessions whose container is being created; asked for one name at a time."""
+
+    def __init__(self, copy: WorkingCopy) -> None:
+        self._copy = copy
+
+    def __contains__(self, name: object) -> bool:
+        owner = self._copy.named(SessionName(name)) if isinstance(name, str) else None
+        session = self._copy.session(owner) if owner is not None else None
+        return session is not None and awaits_container(session)
+
+    def __iter__(self) -> Iterator[SessionName]:
+        sessions = (self._copy.session(one) for one in self._copy.all_ids())
+        return (one.name for one in sessions if one is not None and one.name in self)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -184,6 +184,19 @@ def test_adoption_takes_a_stranger_and_refuses_a_controller() -> None:
     assert isinstance(refused, Spared)
 
 
+@pytest.mark.parametrize("policy", ["remove", "adopt"])
+def test_what_a_create_without_an_answer_has_made_is_nobody_elses_to_take_or_to_remove(policy: str) -> None:
+    facts = replace(make.facts(), id=OTHER, labels=OURS | {"agentd.session": "worker"})
+    made = make.seen(make.snapshot(of=facts), seconds=1000, cause=LookCause.SWEEP)
+    rules = replace(make.RULES, orphan_policy=policy)
+    making = replace(EMPTY, awaiting=(SessionName("worker"),))
+    asked = adoption(made, actor="user:me", directory=making, rules=rules)
+    found = admit(made, directory=making, engine_now=make.at(1000), rules=rules)
+    assert isinstance(asked, Spared)
+    assert isinstance(found, Spared)
+    assert asked.reason == found.reason == "its session is being created"
+
+
 def test_the_labels_of_a_successor_say_who_may_act_on_it_and_whether_it_is_restarted() -> None:
     story = Story()
     facts = replace(make.facts(), labels={"agentd.watch": "true", "agentd.restart": "always"})

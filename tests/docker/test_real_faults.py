@@ -95,6 +95,8 @@ def test_a_containerd_that_is_killed_alone_harms_no_session(on: Stage) -> None:
         was = kill_containerd(on.engine)
         until(lambda: _containerd(on) not in (0, was), what="the daemon has a containerd again", timeout_s=30)
         until(lambda: _runs(on, "quiet-0"), what="the engine answers", timeout_s=60)
+        # What ends before the daemon listens to its new containerd stays `running` for ever (engine-facts.md).
+        until(lambda: _hears_ends(on), what="the daemon hears of ends again", timeout_s=60)
     on.settle().assert_clean()
     assert {name: on.controller.session(name)["started_at"] for name in on.quiet} == before
 
@@ -107,6 +109,15 @@ def _containerd(on: Stage) -> int:
 
 def _runs(on: Stage, name: str) -> bool:
     return on.engine.cli("inspect", "-f", "{{.State.Running}}", f"agentd-{name}", check=False) == "true"
+
+
+def _hears_ends(on: Stage) -> bool:
+    """Whether the daemon learns that a container has ended, tried with one that nobody watches."""
+    probe = on.engine.run("--", "true")
+    with contextlib.suppress(AssertionError):
+        until(lambda: on.engine.cli("inspect", "-f", "{{.State.Status}}", probe) == "exited", what="ended", timeout_s=2)
+        return True
+    return False
 
 
 # --- the engine is silent ------------------------------------------------------------------------------------------

@@ -132,6 +132,20 @@ async def test_adopting_takes_over_a_foreign_container(tmp_path: Path) -> None:
         assert not (await stage.requests.adopt("agentd-job", actor="user:test")).accepted
 
 
+async def test_a_container_whose_create_has_not_answered_yet_cannot_be_adopted(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    engine.hanging["create"] = None
+    async with on_stage(tmp_path, engine) as stage:
+        await stage.create("job")
+        await stage.until(lambda: "create" in engine.asked)
+        engine.add("agentd-job", labels=OURS | {"agentd.session": "job"})
+        answer = await stage.requests.adopt("agentd-job", actor="user:test")
+        assert not answer.accepted
+        assert "being created" in answer.message
+        assert [session.name for session in await stage.ledger.sessions()] == ["job"]
+        engine.hanging.clear()
+
+
 async def test_who_gives_up_waiting_for_a_sweep_takes_nobodys_place(tmp_path: Path) -> None:
     engine = FakeEngine(ManualClock())
     engine.add("web", labels=WATCHED)
