@@ -42,7 +42,8 @@ def on_event(draft: Draft, seen: EventSeen) -> None:
         _about_earlier(draft, late, seen)
         return
     if draft.session.container_id != event.container:
-        return  # An earlier container of the session: whatever it does now moves nothing.
+        _about_left(draft, seen)
+        return
     if event.action is EventAction.DESTROY:
         _destroyed(draft)
     elif attempt is not None and _is_before(attempt, event):
@@ -95,6 +96,17 @@ def _about_earlier(draft: Draft, attempt: Attempt, seen: EventSeen) -> None:
         _destroyed(draft)
 
 
+def _about_left(draft: Draft, seen: EventSeen) -> None:
+    """Of a container that the session has left. A run that its `destroy` overtook is told; nothing else moves."""
+    attempt, event = draft.attempt, seen.event
+    if draft.session.container is not None or attempt is None or attempt.container != event.container:
+        return
+    if event.action is EventAction.START and attempt.started_at is None:
+        _had_been_started(draft, attempt, event)
+    elif event.action is EventAction.DIE:
+        _about_ended(draft, attempt, seen)
+
+
 def _renamed(draft: Draft, event: EngineEvent) -> None:
     container = draft.session.container
     if container is None or container.id != event.container or container.name == event.name or not event.name:
@@ -114,9 +126,7 @@ def _started(draft: Draft, event: EngineEvent) -> None:
     if draft.session.removed_at is not None:
         # A removed container does not start: the event is old, or the removal was another's. A look knows.
         if attempt is not None and attempt.ended_at is not None and attempt.started_at is None:
-            ran = replace(attempt, started_at=event.at, provisional=True, start_told=True)
-            draft.session = replace(draft.session, attempt=ran)
-            draft.tell(message="it had been started, and was gone before anybody looked")
+            _had_been_started(draft, attempt, event)
         draft.look()
         return
     if attempt is not None and _is_start_of(attempt, event):
@@ -135,6 +145,13 @@ def _started(draft: Draft, event: EngineEvent) -> None:
         return
     open_attempt(draft, started_at=event.at, provisional=True)
     draft.look()
+
+
+def _had_been_started(draft: Draft, attempt: Attempt, event: EngineEvent) -> None:
+    """The start of what was taken for one that had never been started."""
+    ran = replace(attempt, started_at=event.at, provisional=True, start_told=True)
+    draft.session = replace(draft.session, attempt=ran)
+    draft.tell(message="it had been started, and was gone before anybody looked")
 
 
 def _is_start_of(attempt: Attempt, event: EngineEvent) -> bool:

@@ -286,3 +286,17 @@ def test_a_run_that_began_and_was_removed_before_anybody_looked_is_told_by_its_l
     assert story.attempt.exit is not None
     assert story.attempt.exit.exit_code == 137
     assert story.session.removed_at is not None
+
+
+def test_a_run_whose_removal_was_told_before_its_start_is_told_by_what_comes_late() -> None:
+    story = Story()
+    story(make.requested())
+    story(make.outcome(story.action, 0.5, shot=make.snapshot(ContainerState.CREATED, started_s=None)))
+    starting = story.action
+    story(make.event(EventAction.DESTROY, 1.3))
+    assert story.session.container is None
+    story(make.outcome(starting, 1.5))
+    story(make.event(EventAction.START, 1.1))
+    story(make.event(EventAction.DIE, 1.2, exit_code=137))
+    assert (story.attempt.started_at, story.attempt.died_at) == (make.at(1.1), make.at(1.2))
+    assert stands(story) == (Phase.STOPPED, Reason.REMOVED_EXTERNALLY)

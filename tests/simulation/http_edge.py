@@ -6,7 +6,7 @@ when the program dies meanwhile.
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from functools import cached_property
 from typing import Any, Final
@@ -14,7 +14,9 @@ from typing import Any, Final
 import aiohttp
 from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
-from aiohttp.test_utils import make_mocked_request
+from aiohttp.http import HttpVersion11, RawRequestMessage
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from controller.interfaces import Rng
 
@@ -86,10 +88,37 @@ class HttpEdge:
             headers["Content-Type"] = "application/json"
             payload.feed_data(json.dumps(body).encode())
         payload.feed_eof()
-        request = make_mocked_request(method, path, headers=headers, payload=payload)
-        answer = await self._app._handle(request)
+        answer = await self._app._handle(_request(method, path, headers, payload))
         assert isinstance(answer, web.Response), path
         text = answer.body.decode() if isinstance(answer.body, bytes) else ""
         if not 200 <= answer.status < 300:
             raise Refused(answer.status, str(json.loads(text).get("detail", text)) if text else "")
         return json.loads(text) if text and "json" in answer.content_type else None
+
+
+class _Wire:
+    """As much of a protocol as a request asks for that came over no socket."""
+
+    transport = None
+    ssl_context = None
+    peername = None
+    sockname = ("127.0.0.1", 80)
+
+
+def _request(method: str, path: str, headers: Mapping[str, str], payload: aiohttp.StreamReader) -> web.Request:
+    wire: Any = _Wire()
+    message = RawRequestMessage(
+        method=method,
+        path=path,
+        version=HttpVersion11,
+        headers=CIMultiDictProxy(CIMultiDict(headers)),
+        raw_headers=tuple((key.encode(), value.encode()) for key, value in headers.items()),
+        should_close=False,
+        compression=None,
+        upgrade=False,
+        chunked=False,
+        url=URL(path),
+    )
+    loop = asyncio.get_running_loop()
+    task: Any = asyncio.current_task()
+    return web.Request(message, payload, wire, wire, task, loop, client_max_size=BODY_LIMIT)
