@@ -27,6 +27,8 @@ from controller.model.session import Attempt
 
 _TOLD_TOO_LATE_S: Final = 0.05
 """A `start` this little after the `die` is that of the run that has ended: the engine's own restarts wait for 0.1 s."""
+_ABOUT_ITS_END_S: Final = 1.0
+"""Between FinishedAt and what the engine tells around it: `kill`, `oom`, `die`, `stop`."""
 _KILL_SERIES_S: Final = 60.0
 """Kills this close together are one stop: its signal, and the 9 after the grace."""
 
@@ -60,14 +62,24 @@ def on_event(draft: Draft, seen: EventSeen) -> None:
 
 
 def _earlier_attempt_of(draft: Draft, event: EngineEvent) -> Attempt | None:
-    present = draft.attempt
+    present, earlier = draft.attempt, draft.session.earlier
     if present is not None and _could_belong(present, event):
-        return None
-    return next((one for one in draft.session.earlier if _could_belong(one, event)), None)
+        return next((one for one in earlier if _is_about_its_end(one, present, event)), None)
+    return next((one for one in earlier if _could_belong(one, event)), None)
 
 
 def _could_belong(attempt: Attempt, event: EngineEvent) -> bool:
     return attempt.container == event.container and attempt.started_at is not None and attempt.started_at <= event.at
+
+
+def _is_about_its_end(earlier: Attempt, present: Attempt, event: EngineEvent) -> bool:
+    """Whether an event comes at the end of a run after which the engine's clock was set back: its times overlap."""
+    finished_at, started_at = earlier.finished_at, present.started_at
+    if finished_at is None or started_at is None or finished_at <= started_at or event.action is EventAction.START:
+        return False
+    told = event.action is EventAction.DIE and earlier.died_at is not None
+    near = abs(seconds_between(finished_at, event.at)) <= _ABOUT_ITS_END_S
+    return earlier.container == event.container and near and not told
 
 
 def _is_before(attempt: Attempt, event: EngineEvent) -> bool:

@@ -209,6 +209,18 @@ def test_an_old_answer_that_shows_the_run_before_opens_nothing_though_the_engine
     assert len(story.told()) == rows
 
 
+def test_a_late_die_of_the_run_before_ends_no_other_though_the_engines_clock_was_set_back() -> None:
+    story = running_session(make.spec(RestartMode.ALWAYS))
+    story(make.seen(make.exited(137, started_s=1, finished_s=40), seconds=41, cause=LookCause.SWEEP))
+    story(DeadlineReached(observed_at=make.at(70)))
+    story(make.outcome(story.action, 71, shot=make.running(38)))
+    story(make.event(EventAction.DIE, 40.2, exit_code=137, replayed=True))
+    assert story.session.phase is Phase.RUNNING
+    assert story.session.earlier[0].died_at == make.at(40.2)
+    story(make.event(EventAction.DIE, 40.4, exit_code=3))
+    assert story.session.phase is Phase.FAILED
+
+
 def test_what_came_of_an_action_on_a_container_that_was_replaced_moves_nothing() -> None:
     story, facts = watched()
     story(make.event(EventAction.DIE, 5, exit_code=1))
