@@ -69,10 +69,12 @@ class SimulatedEngine(ExecutionBackend):
         daemon = self._daemon
         opened: list[Reader] = []
         given_up: list[bool] = []
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimulatedLoop)
 
         def subscribe() -> Reader:
             opened.append(daemon.events.subscribe(since=since, until=until))
-            if given_up:
+            if given_up or loop.dead:
                 daemon.events.close(opened[-1])
             return opened[-1]
 
