@@ -218,7 +218,7 @@ def test_a_late_die_of_the_run_before_ends_no_other_though_the_engines_clock_was
     assert story.session.phase is Phase.RUNNING
     assert story.session.earlier[0].died_at == make.at(40.2)
     story(make.event(EventAction.DIE, 40.4, exit_code=3))
-    assert story.session.phase is Phase.FAILED
+    assert stands(story) == (Phase.FAILED, Reason.ERROR_EXIT)
 
 
 def test_what_came_of_an_action_on_a_container_that_was_replaced_moves_nothing() -> None:
