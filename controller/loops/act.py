@@ -201,8 +201,9 @@ class Act:
     async def _send(self, action: Action) -> Outcome:
         """Ask the engine, and look at what came of it. Raises EngineUnavailable and EngineConflict."""
         container = action.container
+        sent_before = action.id in self._maybe_sent
+        self._maybe_sent.add(action.id)
         try:
-            self._maybe_sent.add(action.id)
             if container is None:
                 container = await self._create(action)
             else:
@@ -213,7 +214,9 @@ class Act:
             raise
         except ContainerGone:
             return Outcome(action=action, kind=OutcomeKind.GONE)
-        except EngineUnavailable:
+        except EngineUnavailable as error:
+            if not (sent_before or error.request_sent):
+                self._maybe_sent.discard(action.id)
             raise
         except EngineError as error:
             self._condition.answered()

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from controller.errors import EngineRefused, EngineUnavailable
 from controller.model.container import ContainerState
 from controller.model.observation import Verb
@@ -117,6 +119,30 @@ async def test_actions_that_a_crash_left_open_are_looked_at_first(tmp_path: Path
         await stage.clock.advance(200)
         assert not [said for said in engine.sent if said.startswith("start")]
         assert engine.containers[container].state is ContainerState.EXITED
+
+
+@pytest.mark.parametrize("was_sent", [False, True])
+async def test_what_was_certainly_never_started_is_made_anew_when_its_container_is_gone(
+    tmp_path: Path, was_sent: bool
+) -> None:
+    engine = FakeEngine(ManualClock())
+    async with on_stage(tmp_path, engine) as stage:
+        await stage.create("job")
+        await _running(stage, "job")
+        [container] = engine.containers
+        engine.exit(container, 0)
+        await stage.row(lambda row: row.draft.to_phase is Phase.STOPPED, step_s=0.25)
+        engine.failing["start"] = EngineUnavailable("not reached", request_sent=was_sent)
+        await stage.verb("job", Verb.START)
+        await stage.until(lambda: engine.asked.count("start") > 1, step_s=0.05)
+        del engine.containers[container]
+        engine.failing.clear()
+        if was_sent:
+            await stage.row(lambda row: row.draft.reason is Reason.LOST, step_s=0.25)
+            assert engine.sent.count("create agentd-job") == 1
+        else:
+            await stage.until(lambda: engine.sent.count("start agentd-job") == 2, step_s=0.25)
+            assert engine.sent.count("create agentd-job") == 2
 
 
 async def test_a_session_keeps_its_token_and_its_address_for_its_agents(tmp_path: Path) -> None:
