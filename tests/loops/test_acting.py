@@ -123,7 +123,7 @@ async def test_actions_that_a_crash_left_open_are_looked_at_first(tmp_path: Path
 
 @pytest.mark.parametrize("was_sent", [False, True])
 async def test_what_was_certainly_never_started_is_made_anew_when_its_container_is_gone(
-    tmp_path: Path, was_sent: bool
+    tmp_path: Path, *, was_sent: bool
 ) -> None:
     engine = FakeEngine(ManualClock())
     async with on_stage(tmp_path, engine) as stage:
