@@ -141,15 +141,18 @@ class Windows:
     ) -> None:
         overdue_at = after(until, OVERLAP_S - self._condition.offset_ns / NANOS_PER_S)
         errors: list[EngineError] = []
+        is_overdue = False
         own_sign_at = self.last_sign_at
         self._tell(replay)
         async with anyio.create_task_group() as group:
 
             async def end_when_overdue() -> None:
+                nonlocal is_overdue
                 # A window whose end does not come is half open; the next one has taken over long since.
                 await sleep_until(self._clock, overdue_at)
                 if self._renewal is not None and self._renewal is not replay and not self._renewal.found_the_newest:
                     self._say_half_open(own_sign_at)
+                is_overdue = True
                 group.cancel_scope.cancel()
 
             group.start_soon(end_when_overdue)
@@ -169,7 +172,10 @@ class Windows:
         self._pass_on(replay.settle(), replay)
         if errors:
             raise errors[0]
-        self._sign()
+        if is_overdue:
+            self._why = self._why or "it did not end when it had to: it was half open"
+        else:
+            self._sign()
 
     def _tells_of_a_half_open(self, item: StreamItem, replay: Replay) -> bool:
         """Whether the window before has kept silent about an event, and how many more there were cannot be known."""

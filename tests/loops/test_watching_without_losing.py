@@ -14,7 +14,7 @@ from controller.loops.inbox import Envelope, Inbox, Note, Slot
 from controller.loops.replay import Replay, SeenEvents
 from controller.model.container import EngineEvent, EventAction, Snapshot
 from controller.model.ids import ContainerId, EngineId
-from controller.model.instant import Instant, after
+from controller.model.instant import Instant, after, seconds_between
 from controller.model.journal import RowKind
 from controller.model.observation import EngineLost
 from controller.model.phase import Phase
@@ -159,6 +159,27 @@ async def test_a_stream_that_was_half_open_is_a_gap_unless_the_engine_repeats_wh
         await stage.settle()
         assert (await stage.session("web")).phase is Phase.FAILED
         assert [gap.cause for gap in await stage.gaps()] == ([] if remembers else ["stream half open"])
+
+
+async def test_the_gap_of_a_half_open_stream_that_nothing_replaced_begins_where_it_fell_silent(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    container = engine.add("web", labels=WATCHED)
+    async with on_stage(tmp_path, engine) as stage:
+        await _running(stage)
+        engine.pause(container)
+        await stage.row(lambda row: row.draft.to_phase is Phase.PAUSED)
+        silent_since = stage.clock.now()
+        engine.go_half_open()
+        await stage.clock.advance(20)
+        engine.failing["events"] = GONE
+        engine.unpause(container)
+        engine.exit(container, 3)
+        engine.memory.clear()
+        await stage.clock.advance(330)
+        engine.failing.clear()
+        await stage.until(lambda: stage.condition.readiness().ready, step_s=1)
+        [gap] = await stage.gaps()
+        assert abs(seconds_between(silent_since, gap.opened_at)) < 1
 
 
 async def test_a_bad_line_is_counted_and_leads_to_a_gap_and_a_sweep(tmp_path: Path) -> None:
