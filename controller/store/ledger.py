@@ -122,30 +122,28 @@ async def _readable(path: Path, connect: Connect) -> aiosqlite.Connection:
 
 async def _make_ready(path: Path, rng: Rng, connect: Connect) -> None:
     """Inspect without writing; then migrate, and write the first facts of a new ledger."""
-    version = 0
+    version, has_facts = 0, False
     if size_bytes(path):
         async with reading(path, connect) as connection:
             version = await version_of(connection, path)
             await check(connection, path)
+            has_facts = version == VERSION and await _has_facts(connection)
     await migrate(path, version, connect)
+    if has_facts:
+        return
     connection = await open_writer(path, connect)
     try:
-        (known,) = await one_row(connection, "SELECT count(*) FROM meta WHERE key = 'controller_id'")
-        if not known:
-            await transact(
-                connection,
-                [
-                    Statement(
-                        "INSERT INTO meta (key, value) VALUES (?, ?)",
-                        [
-                            ("controller_id", rng.token(CONTROLLER_ID_BYTES)),
-                            ("key", bytes.fromhex(rng.token(KEY_BYTES))),
-                        ],
-                    )
-                ],
-            )
+        if not await _has_facts(connection):
+            facts = [("controller_id", rng.token(CONTROLLER_ID_BYTES)), ("key", bytes.fromhex(rng.token(KEY_BYTES)))]
+            await transact(connection, [Statement("INSERT INTO meta (key, value) VALUES (?, ?)", facts)])
     finally:
         await close(connection)
+
+
+async def _has_facts(connection: aiosqlite.Connection) -> bool:
+    """Whether it is more than an empty schema: the process that made it may have died before it wrote anything."""
+    (count,) = await one_row(connection, "SELECT count(*) FROM meta WHERE key = 'controller_id'")
+    return bool(count)
 
 
 def _tell_version() -> None:

@@ -14,6 +14,7 @@ from controller.interfaces import Answer, LedgerReader, Requests
 from controller.model.ids import SessionId, SessionName
 from controller.model.instant import Instant
 from controller.model.observation import ConnectionChanged, Verb
+from controller.model.session import Session
 from controller.model.spec import RestartMode, RestartPolicy, SessionSpec
 from tests.simulation.engine import PROBED
 from tests.simulation.http_edge import READS, WISHED_ID, HttpEdge, Refused
@@ -85,8 +86,12 @@ def _make_rarer_wishes(world: "World") -> None:
 
 def _connect_whom_it_lacks(world: "World") -> None:
     sessions = world.program.act._roster.sessions.values() if world.program is not None else ()
-    if any(one.spec is not None and one.spec.expect_connection and not one.connected for one in sessions):
+    if any(_lacks_a_connection(one) for one in sessions):
         world.wish((Wish(at=world.timeline.now, what=ALL_CONNECT, session=""), None))
+
+
+def _lacks_a_connection(session: Session) -> bool:
+    return session.spec is not None and session.spec.expect_connection and session.phase.is_live and not session.connected
 
 
 def _rare(world: "World", rng: random.Random) -> Wish:
@@ -126,7 +131,7 @@ async def _ask(world: "World", wish: Wish, spec: SessionSpec | None, counter: Co
         return await _ask_for_session(world, wish, spec, counter)
     if wish.what == ALL_CONNECT:
         for one in await counter.ledger.sessions():
-            if one.spec is not None and one.spec.expect_connection and not one.connected:
+            if _lacks_a_connection(one):
                 await counter.requests.verb(one.id, ConnectionChanged(connected=True, observed_at=now))
         return Answer(accepted=True)
     if wish.what in _WITHOUT_SESSION:
