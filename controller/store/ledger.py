@@ -134,8 +134,11 @@ async def _make_ready(path: Path, rng: Rng, connect: Connect) -> None:
     connection = await open_writer(path, connect)
     try:
         if not await _has_facts(connection):
-            facts = [("controller_id", rng.token(CONTROLLER_ID_BYTES)), ("key", bytes.fromhex(rng.token(KEY_BYTES)))]
-            await transact(connection, [Statement("INSERT INTO meta (key, value) VALUES (?, ?)", facts)])
+            controller_id, key = rng.token(CONTROLLER_ID_BYTES), bytes.fromhex(rng.token(KEY_BYTES))
+            facts = Statement(
+                "INSERT INTO meta (key, value) VALUES (?, ?)", [("controller_id", controller_id), ("key", key)]
+            )
+            await transact(connection, [facts])
     finally:
         await close(connection)
 

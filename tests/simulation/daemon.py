@@ -26,6 +26,14 @@ _RESTART_MAX_S: Final = 60.0
 Done = Callable[[object], None]
 
 
+_START_ERRORS: Final = (
+    'exec: "/no-such-program": no such file or directory: unknown',
+    'error mounting "/a\nb": \x1b[31mno such device\x1b[0m',
+    "driver failed programming external connectivity: " + "port is already allocated " * 60,
+)
+"""What an engine says may hold anything, and may be long."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Truth:
     """One thing that really happened, whoever saw it."""
@@ -173,7 +181,7 @@ class Daemon:
         """Start the process; False when that fails, which leaves the words of the engine and no event."""
         program = container.program
         if program.start_fails:
-            container.error = 'exec: "/no-such-program": no such file or directory: unknown'
+            container.error = _START_ERRORS[int(container.id[-1], 16) % len(_START_ERRORS)]
             container.exit_code = 127
             if container.status is not Status.CREATED:
                 container.status = Status.EXITED

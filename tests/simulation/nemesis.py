@@ -158,6 +158,9 @@ def _dies(world: "World", rng: random.Random) -> str:
     if container.status is Status.PAUSED:
         return ""
     code = rng.choice((0, 1, 3, 137, 139, 255))
+    dice = world.dice(f"code at {world.timeline.now}")
+    if dice.random() < 0.2:
+        code = dice.choice((126, 127, 129, 143, 162, 164, 192, 193))
     world.daemon.process_ends(container, code)
     return f"{container.name} with {code}"
 
@@ -190,8 +193,9 @@ def _hangs_up(world: "World", rng: random.Random) -> str:
     container = _pick(world, rng, _alive)
     if container is None:
         return ""
-    world.daemon.kill(container, 1)
-    return container.name
+    signal = world.dice(f"signal at {world.timeline.now}").choice((1, 1, 1, 10, 18, 28, 34, 36))
+    world.daemon.kill(container, signal)
+    return f"{container.name} by signal {signal}"
 
 
 def _restarts(world: "World", rng: random.Random) -> str:
@@ -306,7 +310,7 @@ def bystander_labels(kind: str, rng: random.Random) -> dict[str, str]:
 def rarer_labels(rng: random.Random) -> dict[str, str]:
     """What else an external container may ask for, and what it cannot mean."""
     if rng.random() < 0.6:
-        return {}
+        return {"agentd.restart": "sometimes"} if rng.random() < 0.05 else {}
     asked = {
         "agentd.unhealthy-restart-s": rng.choice(("5", "20", "never")),
         "agentd.restart-window": rng.choice(("120", "3600", "-1")),

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from controller.core.restart_policy import unreachable
+from controller.core.wording import MIB
 from controller.errors import ControllerError
 from controller.interfaces import Answer, LedgerReader, Requests
 from controller.model.ids import SessionId, SessionName
@@ -16,6 +17,7 @@ from controller.model.instant import Instant
 from controller.model.observation import ConnectionChanged, Verb
 from controller.model.session import Session
 from controller.model.spec import RestartMode, RestartPolicy, SessionSpec
+from tests.simulation.containers import Container
 from tests.simulation.engine import PROBED
 from tests.simulation.http_edge import READS, WISHED_ID, HttpEdge, Refused
 from tests.simulation.nemesis import random_program
@@ -31,6 +33,7 @@ _WITHOUT_SESSION: Final = {
     "sweep orphans": ("POST", "/v1/orphans/apply"),
     "adopt": ("POST", "/v1/adopt"),
 }
+_HARD_TO_ADOPT: Final = ("orphan", "foreign", "controller")
 CONNECTING_EVERY_S: Final = 4.0
 CONNECTING_COUNT: Final = 130
 _VERBS = (Verb.START, Verb.STOP, Verb.RESTART, Verb.REMOVE, Verb.RENEW)
@@ -45,6 +48,8 @@ class Wish:
     session: str
     session_id: SessionId | None = None
     """Of a create: the id that the session gets."""
+    start: bool = True
+    """Of a create: whether the session is started, too."""
     verb: Verb | None = None
     answer: Answer | None = None
     """None: never heard."""
@@ -90,8 +95,17 @@ def _connect_whom_it_lacks(world: "World") -> None:
         world.wish((Wish(at=world.timeline.now, what=ALL_CONNECT, session=""), None))
 
 
+def _asked_for_adoption(world: "World", drawn: Container) -> Container:
+    """One of whatever kind; often one that no session has, or that is not to be had."""
+    dice = world.dice(f"adoption at {world.timeline.now}")
+    others = [one for one in world.daemon.containers.values() if world.bystanders.get(one.id) in _HARD_TO_ADOPT]
+    return dice.choice(others) if others and dice.random() < 0.5 else drawn
+
+
 def _lacks_a_connection(session: Session) -> bool:
-    return session.spec is not None and session.spec.expect_connection and session.phase.is_live and not session.connected
+    return (
+        session.spec is not None and session.spec.expect_connection and session.phase.is_live and not session.connected
+    )
 
 
 def _rare(world: "World", rng: random.Random) -> Wish:
@@ -99,7 +113,7 @@ def _rare(world: "World", rng: random.Random) -> Wish:
     what = rng.choice(("connect", "connect", "disconnect", "adopt", "sweep orphans", ALL_CONNECT, READ, READ))
     found = list(world.daemon.containers.values())
     if what == "adopt" and found:
-        container = rng.choice(found)
+        container = _asked_for_adoption(world, rng.choice(found))
         kind = world.bystanders.get(container.id, "" if container.labels else "plain")
         if kind in ("external", "orphan", "plain", "foreign"):
             world.bystanders[container.id] = "adopted"  # From now on it may be ours: nobody knows who was heard.
@@ -154,7 +168,7 @@ async def _ask(world: "World", wish: Wish, spec: SessionSpec | None, counter: Co
 
 async def _ask_for_session(world: "World", wish: Wish, spec: SessionSpec, counter: Counter) -> Answer:
     WISHED_ID.set(wish.session_id or "")
-    body = {"name": wish.session, "spec": asdict(spec), "start": True}
+    body = {"name": wish.session, "spec": asdict(spec), "start": wish.start}
     await counter.edge.ask("POST", f"/v1/sessions?{_patience(world, wish)}", body)
     found = await counter.ledger.find(SessionName(wish.session))
     return Answer(accepted=True, session_id=found.id if found is not None else None)
@@ -190,6 +204,9 @@ def _create(world: "World", rng: random.Random, number: int) -> tuple[Wish, Sess
         spec = replace(spec, expect_connection=True)
     if dice.random() < 0.2 and spec.image == "busybox":
         spec = replace(spec, image=PROBED)
+    wish.start = dice.random() < 0.9
+    if dice.random() < 0.3:
+        spec = replace(spec, memory_bytes=dice.choice((64 * MIB, 100_000_000)))
     return wish, spec
 
 
