@@ -183,6 +183,9 @@ def _after_remove(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:
         elif draft.session.removed_at is None:
             container_gone(draft)
         return
+    if is_pruning(draft.session) and draft.session.container is None:
+        pruned(draft)  # Its `destroy` has come in place of an answer.
+        return
     if is_pruning(draft.session):
         not_pruned(draft)
     if outcome.kind is OutcomeKind.DROPPED and draft.session.origin is not Origin.ORPHAN:

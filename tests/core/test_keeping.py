@@ -236,6 +236,16 @@ def test_a_destroy_before_the_outcome_is_ours_and_nobody_elses() -> None:
     assert [row.reason for row in story.rows if row.kind is RowKind.TRANSITION][-1:] == [Reason.CONTAINER_PRUNED]
 
 
+def test_a_destroy_in_place_of_an_answer_is_ours_too() -> None:
+    story = _ended(1)
+    _deadline(story, 105)
+    story(_look(make.exited(1), 105))
+    story(make.event(EventAction.DESTROY, 105.5))
+    story(make.outcome(story.action, 4000, kind=OutcomeKind.DROPPED))
+    assert Reason.CONTAINER_PRUNED in [row.reason for row in story.last.rows]
+    assert (story.session.container, story.session.removed_at, story.session.due_at) == (None, None, None)
+
+
 def test_an_engine_that_gave_no_answer_is_asked_again_later_and_not_at_once() -> None:
     story = _ended(1)
     story(_look(make.exited(1), 105))
