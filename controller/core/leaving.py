@@ -12,7 +12,7 @@ from controller.core.settling import settle
 from controller.model.instant import Instant, seconds_between
 from controller.model.observation import EventSeen
 from controller.model.phase import Desired, Phase
-from controller.model.reason import ACTOR_CONTROLLER, ACTOR_ENGINE, ACTOR_EXTERNAL, Reason, Source
+from controller.model.reason import ACTOR_CONTROLLER, ACTOR_ENGINE, ACTOR_EXTERNAL, ACTOR_UNKNOWN, Reason, Source
 from controller.model.session import Attempt, Origin, Session
 
 _REMOVED_WITH_KILL_S: Final = 2.0
@@ -25,6 +25,10 @@ def container_gone(draft: Draft, *, source: Source | None = None) -> None:
     destroyed_at = draft.observation.event.at if isinstance(draft.observation, EventSeen) else None
     if attempt is not None and attempt.ended_at is None and attempt.started_at is not None:
         end_attempt(draft, End(gone=True, finished_at=destroyed_at), source=source)
+    elif attempt is not None and _was_started_unseen(draft.session):
+        if attempt.ended_at is None:
+            draft.session = replace(draft.session, attempt=replace(attempt, ended_at=draft.now, looked_at_end=True))
+        started_and_gone(draft, "it was started")
     elif attempt is not None and attempt.ended_at is None:
         _gone_before_start(draft, attempt)
     elif attempt is not None:
@@ -32,6 +36,18 @@ def container_gone(draft: Draft, *, source: Source | None = None) -> None:
             refine_end(draft, replace(known_end(attempt), removed_with_kill=True))
         _look_is_settled(draft)
     _leave_container(draft, source=source)
+
+
+def started_and_gone(draft: Draft, what: str) -> None:
+    """It ran, for all that anybody knows, and was removed before anybody looked: made anew, it might run twice."""
+    draft.enter(Phase.FAILED, Reason.LOST, f"{what}, and its container is gone: nobody saw how it ended")
+    draft.tell(actor=ACTOR_UNKNOWN)
+    settle(draft)
+
+
+def _was_started_unseen(session: Session) -> bool:
+    """Whether the engine has carried out a start of ours, and could not be looked at since."""
+    return session.phase is Phase.STARTING and not session.open_actions and session.stop_wanted is None
 
 
 def _is_forced_removal(session: Session, attempt: Attempt, destroyed_at: Instant | None) -> bool:

@@ -7,7 +7,7 @@ from controller.core.draft import Draft
 from controller.core.ending import end_attempt
 from controller.core.judging import End
 from controller.core.keeping import is_pruning, not_pruned, pruned
-from controller.core.leaving import container_gone
+from controller.core.leaving import container_gone, started_and_gone
 from controller.core.looks import on_seen
 from controller.core.opening import expect_attempt
 from controller.core.pursuing import pursue
@@ -16,7 +16,7 @@ from controller.model.action import Action, ActionKind, Outcome, OutcomeKind
 from controller.model.journal import RowKind
 from controller.model.observation import ContainerSeen, LookCause, OutcomeSeen
 from controller.model.phase import Desired, Phase
-from controller.model.reason import ACTOR_ENGINE, ACTOR_UNKNOWN, Reason
+from controller.model.reason import ACTOR_ENGINE, Reason
 from controller.model.session import Origin, Session, StopCause
 
 _ASKED_FOR: Final = (StopCause.REQUEST, StopCause.RESTART, StopCause.REMOVE)
@@ -82,7 +82,8 @@ def _after_create(draft: Draft, outcome: Outcome) -> None:
 def _after_start(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:
     match outcome.kind:
         case OutcomeKind.DONE if draft.session.container is None and draft.session.phase is Phase.STARTING:
-            _started_and_gone(draft, "it was started, and its container is gone: nobody saw how it ended")
+            draft.session = replace(draft.session, container=None)
+            started_and_gone(draft, "it was started")
         case OutcomeKind.DONE:
             _seen_after(draft, outcome, seen)
         case OutcomeKind.REFUSED:
@@ -91,7 +92,8 @@ def _after_start(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:
             if _is_to_run_anew(draft.session) and not outcome.maybe_done:
                 _make_anew(draft, outcome)
             elif _is_to_run_anew(draft.session):
-                _started_and_gone(draft, "it may have been started, and its container is gone: nobody saw how it ended")
+                draft.session = replace(draft.session, container=None)
+                started_and_gone(draft, "it may have been started")
             elif draft.session.removed_at is None:
                 container_gone(draft)
         case OutcomeKind.DROPPED | OutcomeKind.SUPERSEDED:
@@ -107,14 +109,6 @@ def _is_to_run_anew(session: Session) -> bool:
     over = session.attempt is not None and session.attempt.ended_at is not None
     wanted = session.desired is Desired.RUNNING and session.stop_wanted is None and not session.removal_wanted
     return over and wanted and session.removed_at is None and session.spec is not None
-
-
-def _started_and_gone(draft: Draft, message: str) -> None:
-    """It ran, for all that anybody knows, and was removed before anybody looked: made anew, it might run twice."""
-    draft.session = replace(draft.session, container=None)
-    draft.enter(Phase.FAILED, Reason.LOST, message)
-    draft.tell(actor=ACTOR_UNKNOWN)
-    settle(draft)
 
 
 def _make_anew(draft: Draft, outcome: Outcome) -> None:

@@ -291,13 +291,23 @@ def test_a_run_that_began_and_was_removed_before_anybody_looked_is_told_by_its_l
     story(make.outcome(story.action, 0.5, shot=make.snapshot(ContainerState.CREATED, started_s=None)))
     story(make.outcome(story.action, 1.5))
     story(make.absent(seconds=2))
-    assert story.session.removed_at is not None
+    assert stands(story) == (Phase.FAILED, Reason.LOST)
     story(make.event(EventAction.START, 1.1, replayed=True))
     story(make.event(EventAction.DIE, 1.2, exit_code=137, replayed=True))
-    assert story.attempt.started_at == make.at(1.1)
-    assert story.attempt.exit is not None
-    assert story.attempt.exit.exit_code == 137
-    assert story.session.removed_at is not None
+    assert (story.attempt.started_at, story.attempt.died_at) == (make.at(1.1), make.at(1.2))
+    assert story.session.phase is Phase.FAILED
+
+
+def test_a_start_that_was_done_and_left_nothing_to_look_at_is_lost_and_not_forgotten() -> None:
+    story = running_session(make.spec(RestartMode.ALWAYS))
+    story(make.event(EventAction.DIE, 5, exit_code=1))
+    story(make.seen(make.exited(1)))
+    story(DeadlineReached(observed_at=make.at(60)))
+    story(make.outcome(story.action, 61))
+    story(make.absent(seconds=62, cause=LookCause.ACTION))
+    assert (Phase.STARTING, Phase.FAILED, Reason.LOST) in story.told()
+    assert story.session.phase is Phase.BACKOFF
+    assert story.session.container is None
 
 
 def test_a_run_whose_removal_was_told_before_its_start_is_told_by_what_comes_late() -> None:

@@ -244,10 +244,11 @@ class Oracle:
 
     def answered(self, wish: Wish) -> None:
         """S1: what was answered as accepted is in the ledger at that moment."""
-        if wish.what != "create" or wish.answer is None or not wish.answer.accepted:
+        if wish.what != "create" or wish.answer is None:
             return
-        known = self.query("SELECT 1 FROM sessions WHERE id = ?", wish.answer.session_id or wish.session_id)
-        if not known:
+        # The edge reads what was just accepted: what it cannot find then has not been committed.
+        taken = wish.answer.accepted or wish.answer.message.startswith("404")
+        if taken and not self.query("SELECT 1 FROM sessions WHERE id = ?", wish.answer.session_id or wish.session_id):
             self._world.violated("S1", f"the session {wish.session} was accepted, and is not in the ledger")
 
     def after_life(self) -> None:

@@ -25,7 +25,7 @@ class Recall:
     told: int = 0
     """Each has its attempt in the ledger."""
     covered: int = 0
-    """Not told, but a gap row says that events may be missing there, or a row that runs in between were not seen."""
+    """Not told, but a gap row says that events may be missing there, or a row says that it was not seen."""
     lost: int = 0
     invented: int = 0
     """Attempts of runs that never were."""
@@ -57,7 +57,8 @@ def recall(world: "World") -> Recall:
         container: (at - EPOCH) / NANOS_PER_S
         for container, at in world.oracle.query(
             "SELECT container_id, max(observed_at) FROM journal"
-            " WHERE body LIKE '%in between were not seen%' GROUP BY container_id"
+            " WHERE body LIKE '%in between were not seen%' OR json_extract(body, '$.reason') = 'lost'"
+            " GROUP BY container_id"
         )
     }
     began: dict[str, int] = {}
