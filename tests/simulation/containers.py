@@ -161,6 +161,8 @@ class Container:
     next_probe: Appointment | None = None
     next_start: Appointment | None = None
     stops: list["StopWaiting"] = field(default_factory=list)
+    removing: bool = False
+    """Marked for removal: it cannot be started any more."""
     removed: bool = False
     starts: int = 0
     """How often it was ever started: the oracle counts on it."""

@@ -168,6 +168,8 @@ class Daemon:
         """Start by hand. A start that fails has no event. Raises EngineRefused, EngineConflict when paused."""
         if container.status is Status.PAUSED:
             raise EngineConflict("cannot start a paused container, try unpause instead")
+        if container.removing:
+            raise EngineConflict("container is marked for removal and cannot be started")
         if container.running and container.status is not Status.RESTARTING:
             return
         self._call_off_restart(container)
@@ -211,7 +213,7 @@ class Daemon:
         """Remove. Raises EngineConflict when it runs and force is not given."""
         if container.running and not force:
             raise EngineConflict(f"cannot remove container {container.name!r}: container is running: stop it first")
-        container.restart_cancelled = True
+        container.removing = container.restart_cancelled = True
         self._call_off_restart(container)
         if container.alive:
             self.emit(container, "kill", signal="9")
@@ -397,7 +399,7 @@ class Daemon:
         """As `docker restart`: kill, die and stop in some order, start, restart."""
 
         def begin(_: object) -> None:
-            if self.up and not container.removed and not container.running:
+            if self.up and not (container.removing or container.removed or container.running):
                 self.start(container, by=by)
                 self.emit(container, "restart")
 

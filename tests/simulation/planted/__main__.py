@@ -70,17 +70,16 @@ def main() -> int:
     parser.add_argument("--only", default="", help="bugs whose name contains this")
     asked = parser.parse_args()
     gc.freeze()
+    chosen = [bug for bug in BUGS if asked.only in bug.name]
     missed = 0
-    for bug in BUGS:
-        if asked.only not in bug.name:
-            continue
+    for bug in chosen:
         began = time.monotonic()
         where, runs = find(bug)
         missed += not where
         shown = f"found in run {runs}: {where[:150]}" if where else "NOT FOUND"
         print(f"{bug.name:40} {time.monotonic() - began:6.1f} s  {shown}", flush=True)
     print(f"all of it took {time.process_time():.0f} s of one core")
-    print(f"{len(BUGS) - missed} passed, {missed} failed")
+    print(f"{len(chosen) - missed} passed, {missed} failed")
     return 1 if missed else 0
 
 
