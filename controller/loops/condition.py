@@ -50,7 +50,7 @@ class ControllerCondition:
         self.open_gaps_count = 0
 
     def engine_now(self) -> Instant:
-        """The engine's clock, as far as it was measured."""
+        """The engine's clock as it was measured, which may be late by the time that an answer takes, never early."""
         return Instant(self._clock.now() + self.offset_ns)
 
     def wake_on_acceptance(self, bell: Bell) -> None:

@@ -92,11 +92,9 @@ class Watch:
         return ""
 
     async def _connect(self) -> EngineInfo:
-        before = self._clock.now()
         info = await self._engine.connect()
-        # Half-way through the answer is the best guess at when the engine read its clock.
-        midway = Instant((before + self._clock.now()) // 2)
-        offset_ns = info.system_time - midway if info.system_time is not None else 0
+        # Its clock shows at least this by now, however long the answer took: no grace may end early.
+        offset_ns = info.system_time - self._clock.now() if info.system_time is not None else 0
         self._condition.connected(info, offset_ns=offset_ns)
         return info
 
