@@ -26,7 +26,7 @@ from controller.interfaces import Clock, Condition, ExecutionBackend, Feed, Ledg
 from controller.loops.log import Log
 from controller.loops.program import Program
 from controller.loops.watch import EngineLostForGood
-from controller.settings import Settings
+from controller.settings import Settings, without_credentials
 from controller.store.ledger import open_ledger
 
 EXIT_DONE: Final = 0
@@ -146,7 +146,7 @@ async def _heed_signals(asked: anyio.Event, hurried: anyio.Event) -> None:
 def _shown(settings: Settings) -> Mapping[str, object]:
     return {
         "prefix": settings.prefix,
-        "engine": settings.docker_host,
+        "engine": without_credentials(settings.docker_host),
         "ledger": settings.db,
         "mode": settings.mode,
         "sweep_interval_s": settings.sweep_interval_s,

@@ -234,6 +234,12 @@ def _is_engine_url(url: str) -> bool:
     return url.startswith(("unix:///", "tcp://", "http://", "https://"))
 
 
+def without_credentials(url: str) -> str:
+    """The address of an engine as it may be shown: without a user and a password that somebody put into it."""
+    scheme, separator, rest = url.partition("://")
+    return url if scheme == "unix" else f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
 def _state_home(environment: Mapping[str, str]) -> Path:
     configured = environment.get("XDG_STATE_HOME", "")
     return Path(configured) if configured else Path(environment.get("HOME", "/")) / ".local" / "state"

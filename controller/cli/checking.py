@@ -14,7 +14,7 @@ from controller.cli.failure import CommandFailed, ExitCode
 from controller.cli.invocation import Invocation
 from controller.cli.tables import table
 from controller.log import clean
-from controller.settings import FOREVER, Settings
+from controller.settings import FOREVER, Settings, without_credentials
 
 CLOCK_OFFSET_MAX_S: Final = 2.0
 _TEXT_MAX_CHARS: Final = 500
@@ -70,6 +70,8 @@ def _setting(found: Settings, field: str) -> tuple[str, str, str]:
     value = getattr(found, field)
     if value is None:
         value = FOREVER
+    if field == "docker_host":
+        value = without_credentials(found.docker_host)
     shown = (MASK if value else "") if field == "token" else f"{value:g}" if isinstance(value, float) else str(value)
     return variable, shown.lower() if isinstance(value, bool) else shown, found.sources.get(variable, "default")
 

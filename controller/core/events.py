@@ -95,7 +95,10 @@ def _about_unknown(draft: Draft, event: EngineEvent) -> None:
 
 def _about_earlier(draft: Draft, attempt: Attempt, seen: EventSeen) -> None:
     event = seen.event
-    if event.action is EventAction.OOM:
+    if _is_of_a_run_after(attempt, event):
+        if event.action is EventAction.START:
+            draft.tell(reason=Reason.UNEXPECTED, message="a run in between was not seen")
+    elif event.action is EventAction.OOM:
         complete_earlier(draft, replace(attempt, oom_at=event.at))
     elif event.action is EventAction.STOP:
         complete_earlier(draft, replace(attempt, stop_at=event.at))
@@ -106,6 +109,14 @@ def _about_earlier(draft: Draft, attempt: Attempt, seen: EventSeen) -> None:
         complete_earlier(draft, died, end=End(exit_code=known if known is not None else code, finished_at=event.at))
     elif event.action is EventAction.DESTROY and draft.session.container_id == event.container:
         _destroyed(draft)
+
+
+def _is_of_a_run_after(attempt: Attempt, event: EngineEvent) -> bool:
+    """Whether an event between two runs that are known tells of one that is not."""
+    over_at = attempt.died_at or attempt.finished_at
+    if over_at is None or event.action is EventAction.DESTROY:
+        return False
+    return event.at > after(over_at, _TOLD_TOO_LATE_S if event.action is EventAction.START else _ABOUT_ITS_END_S)
 
 
 def _about_left(draft: Draft, seen: EventSeen) -> None:

@@ -150,11 +150,13 @@ async def test_reconcile_prints_every_line_with_its_reason(ctl: Ctl, world: Worl
 async def test_settings_tell_their_source_and_no_secret(bare_ctl: Ctl, tmp_path: Path) -> None:
     secret = tmp_path / "token"
     secret.write_text("hunter2\n")
-    called = await bare_ctl("settings", AGENTD_TOKEN_FILE=str(secret), AGENTD_PREFIX="mine")
+    engine = "https://me:hunter2@engine.example:2376"
+    called = await bare_ctl("settings", AGENTD_TOKEN_FILE=str(secret), AGENTD_PREFIX="mine", DOCKER_HOST=engine)
     found = {line.split()[0]: line.split()[1:] for line in called.lines}
     assert found["AGENTD_TOKEN"] == ["***", str(secret)]
     assert found["AGENTD_PREFIX"] == ["mine", "environment"]
     assert found["AGENTD_PORT"] == ["7006", "default"]
+    assert found["DOCKER_HOST"] == ["https://engine.example:2376", "environment"]
     assert "hunter2" not in called.out
 
 

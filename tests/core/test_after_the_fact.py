@@ -221,6 +221,20 @@ def test_a_late_die_of_the_run_before_ends_no_other_though_the_engines_clock_was
     assert stands(story) == (Phase.FAILED, Reason.ERROR_EXIT)
 
 
+def test_a_run_between_two_that_are_known_is_told_and_its_events_are_no_others() -> None:
+    story = running_session(make.spec(RestartMode.ALWAYS))
+    story(make.seen(make.running(40), seconds=41, cause=LookCause.SWEEP))
+    story(make.event(EventAction.DIE, 20, exit_code=137, replayed=True))
+    before = story.session.earlier[0]
+    assert before.died_at == make.at(20)
+    story(make.event(EventAction.START, 20.2, replayed=True))
+    assert [row.reason for row in story.last.rows] == [Reason.UNEXPECTED]
+    story(make.event(EventAction.OOM, 25, replayed=True))
+    story(make.event(EventAction.DIE, 30, exit_code=3, replayed=True))
+    assert story.session.earlier[0] == before
+    assert story.session.phase is Phase.RUNNING
+
+
 def test_what_came_of_an_action_on_a_container_that_was_replaced_moves_nothing() -> None:
     story, facts = watched()
     story(make.event(EventAction.DIE, 5, exit_code=1))

@@ -21,6 +21,7 @@ from tests.simulation.timeline import Timeline
 
 _LETHAL: Final = (2, 3, 9, 15)
 FIRST_ENGINE: Final = EngineId("engine-1")
+_BETWEEN_STOP_AND_START_S: Final = 0.1
 _RESTART_RESET_S: Final = 10.0
 _RESTART_MAX_S: Final = 60.0
 Done = Callable[[object], None]
@@ -398,15 +399,18 @@ class Daemon:
     def restart(self, container: Container, *, grace_s: float, by: str = "outsider") -> None:
         """As `docker restart`: kill, die and stop in some order, start, restart."""
 
-        def begin(_: object) -> None:
+        def begin() -> None:
             if self.up and not (container.removing or container.removed or container.running):
                 self.start(container, by=by)
                 self.emit(container, "restart")
 
+        def stopped(_: object) -> None:
+            self.timeline.after(_BETWEEN_STOP_AND_START_S, begin)
+
         if container.running:
-            self.stop(container, grace_s=grace_s, done=begin, by=by)
+            self.stop(container, grace_s=grace_s, done=stopped, by=by)
         else:
-            begin(None)
+            begin()
 
     def pause(self, container: Container) -> None:
         """Freeze the process. Health silently turns unhealthy."""
