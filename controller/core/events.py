@@ -124,7 +124,7 @@ def _about_left(draft: Draft, seen: EventSeen) -> None:
     attempt, event = draft.attempt, seen.event
     if draft.session.container is not None or attempt is None or attempt.container != event.container:
         return
-    if event.action is EventAction.START and attempt.started_at is None:
+    if event.action is EventAction.START:
         _had_been_started(draft, attempt, event)
     elif event.action is EventAction.DIE:
         _about_ended(draft, attempt, seen)
@@ -148,7 +148,7 @@ def _started(draft: Draft, event: EngineEvent) -> None:
     attempt = draft.attempt
     if draft.session.removed_at is not None:
         # A removed container does not start: the event is old, or the removal was another's. A look knows.
-        if attempt is not None and attempt.ended_at is not None and attempt.started_at is None:
+        if attempt is not None and attempt.ended_at is not None:
             _had_been_started(draft, attempt, event)
         draft.look()
         return
@@ -171,10 +171,13 @@ def _started(draft: Draft, event: EngineEvent) -> None:
 
 
 def _had_been_started(draft: Draft, attempt: Attempt, event: EngineEvent) -> None:
-    """The start of what was taken for one that had never been started."""
-    ran = replace(attempt, started_at=event.at, provisional=True, start_told=True)
-    draft.session = replace(draft.session, attempt=ran)
-    draft.tell(message="it had been started, and was gone before anybody looked")
+    """A start before the container went: of what was taken for one that had never been started, or of one run more."""
+    if attempt.started_at is None:
+        ran = replace(attempt, started_at=event.at, provisional=True, start_told=True)
+        draft.session = replace(draft.session, attempt=ran)
+        draft.tell(message="it had been started, and was gone before anybody looked")
+    elif _is_of_a_run_after(attempt, event):
+        draft.tell(reason=Reason.UNEXPECTED, message="it was started once more, and was gone before anybody looked")
 
 
 def _is_start_of(attempt: Attempt, event: EngineEvent) -> bool:

@@ -235,6 +235,16 @@ def test_a_run_between_two_that_are_known_is_told_and_its_events_are_no_others()
     assert story.session.phase is Phase.RUNNING
 
 
+def test_a_run_that_began_after_the_end_and_before_the_removal_is_told() -> None:
+    story, facts = watched(EngineRestart.ALWAYS)
+    story(make.event(EventAction.DIE, 5, exit_code=1))
+    story(make.seen(replace(make.exited(1), facts=facts, state=ContainerState.RESTARTING)))
+    story(make.absent(seconds=7))
+    story(make.event(EventAction.START, 5.2))
+    assert [row.reason for row in story.last.rows] == [Reason.UNEXPECTED]
+    assert story.session.removed_at is not None
+
+
 def test_what_came_of_an_action_on_a_container_that_was_replaced_moves_nothing() -> None:
     story, facts = watched()
     story(make.event(EventAction.DIE, 5, exit_code=1))

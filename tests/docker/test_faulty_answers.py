@@ -284,13 +284,13 @@ def test_many_missing_at_once_are_not_believed_while_a_later_list_has_them(
         for number in range(4):
             world.run(f"more-{number}")
             world.controller.wait_for(f"more-{number}", phase="running")
-        before = world.controller.sessions()
+        before = world.told()
         lists = world.via.proxy.asked(lambda request: request.is_list)
         world.via.proxy.rule = times(2, ReplaceBody(empty_list), when=lambda request: request.is_list)
         # Six of six are missing: the sweep looks again after 15 s, and finds them all.
         assert world.controller.reconcile() == []
         assert world.via.proxy.asked(lambda request: request.is_list) >= lists + 4
-        assert world.controller.sessions() == before
+        assert world.told() == before
 
 
 # --- the stream --------------------------------------------------------------------------------------------------

@@ -57,7 +57,8 @@ def recall(world: "World") -> Recall:
         container: (at - EPOCH) / NANOS_PER_S
         for container, at in world.oracle.query(
             "SELECT container_id, max(observed_at) FROM journal"
-            " WHERE body LIKE '%in between w%not seen%' OR json_extract(body, '$.reason') = 'lost'"
+            " WHERE body LIKE '%in between were not seen%'"
+            " OR json_extract(body, '$.reason') IN ('lost', 'unexpected')"
             " GROUP BY container_id"
         )
     }
