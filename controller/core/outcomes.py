@@ -212,7 +212,7 @@ def _seen_after(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:
         ContainerSeen(
             snapshot=outcome.snapshot,
             cause=LookCause.ACTION,
-            asked_at=seen.observed_at,
+            asked_at=outcome.asked_at or seen.observed_at,
             observed_at=seen.observed_at,
         ),
     )

@@ -6,6 +6,7 @@ return through the inbox. What is already so is success; an unknown answer is as
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import anyio
@@ -140,10 +141,13 @@ class Act:
         async with self._stops if action.kind is ActionKind.STOP else self._changes:
             if not self._condition.accepted or self._clock.now() >= action.drop_at:
                 return None
+            asked_at = self._clock.now()
             found = await self._look_first(action) if look_first else None
-            if found is None and (forbidden := self._forbidden(action)):
+            if found is not None:
+                return replace(found, asked_at=asked_at)
+            if forbidden := self._forbidden(action):
                 return Outcome(action=action, kind=OutcomeKind.REFUSED, message=forbidden)
-            return found or await self._send(action)
+            return await self._send(action)
 
     def _forbidden(self, action: Action) -> str:
         """Why the mode does not let it be sent: it may be of an earlier life, under other settings."""
@@ -220,17 +224,18 @@ class Act:
             raise
         except EngineError as error:
             self._condition.answered()
+            asked_at = self._clock.now()
             seen = await self._after(container) if container is not None else None
-            return Outcome(
-                action=action, kind=OutcomeKind.REFUSED, message=one_line(str(error), limit=1000), snapshot=seen
-            )
+            said = one_line(str(error), limit=1000)
+            return Outcome(action=action, kind=OutcomeKind.REFUSED, message=said, snapshot=seen, asked_at=asked_at)
         self._condition.answered()
         if action.kind is ActionKind.REMOVE:
             return Outcome(action=action, kind=OutcomeKind.DONE)
+        asked_at = self._clock.now()
         seen = await self._after(container)
         if seen is None and action.kind is ActionKind.CREATE:
             raise EngineUnavailable("it was created, and could not be looked at")
-        return Outcome(action=action, kind=OutcomeKind.DONE, snapshot=seen)
+        return Outcome(action=action, kind=OutcomeKind.DONE, snapshot=seen, asked_at=asked_at)
 
     async def _create(self, action: Action) -> ContainerId:
         plan = self._creation.plan_for(action.session_id)

@@ -66,6 +66,8 @@ class Outcome:
     """Untrusted text when it is the engine's."""
     snapshot: Snapshot | None = None
     """The target after the act, where it was looked at."""
+    asked_at: Instant | None = None
+    """When that look was asked for, at the earliest: its answer may be older than what an event has told since."""
     maybe_done: bool = False
     """The target was gone when we looked, and it may have been sent: by an earlier life, or without an answer."""
     conflict: str = ""

@@ -245,6 +245,17 @@ def test_a_run_that_began_after_the_end_and_before_the_removal_is_told() -> None
     assert story.session.removed_at is not None
 
 
+def test_what_an_action_found_before_the_present_run_was_known_does_not_end_it() -> None:
+    story = running_session(make.spec())
+    story(make.verb(Verb.STOP, 10))
+    stop = story.action
+    story(make.seen(make.running(20), seconds=21, cause=LookCause.SWEEP))
+    assert story.session.attempt_count == 2
+    late = make.outcome(stop, 22, shot=make.exited(0))
+    story(replace(late, outcome=replace(late.outcome, asked_at=make.at(19))))
+    assert story.attempt.ended_at is None
+
+
 def test_what_came_of_an_action_on_a_container_that_was_replaced_moves_nothing() -> None:
     story, facts = watched()
     story(make.event(EventAction.DIE, 5, exit_code=1))
