@@ -91,9 +91,9 @@ def agrees(session: Session, row: ListedContainer) -> bool:
     ended = session.attempt.exit if session.attempt is not None else None
     match row.state:
         case ContainerState.CREATED:
-            return session.phase in (Phase.PENDING, Phase.STARTING) or (
-                session.phase.is_ended and (session.attempt is None or session.attempt.started_at is None)
-            )
+            if session.phase.is_ended:
+                return session.attempt is None or session.attempt.started_at is None
+            return session.phase is Phase.PENDING or (session.phase is Phase.STARTING and _is_ours_to_start(session))
         case ContainerState.RUNNING:
             told = row.health not in (Health.UNKNOWN, session.health)
             return session.phase in (Phase.RUNNING, Phase.STOPPING) and not told

@@ -161,9 +161,12 @@ def _started(draft: Draft, event: EngineEvent) -> None:
         draft.look()
         return
     if attempt is not None and attempt.started_at is not None and attempt.ended_at is None:
-        # The end before it was missed: its StartedAt will tell.
-        draft.look()
-        return
+        if not _is_of_a_run_after(attempt, event):
+            # The end before it was missed: its StartedAt will tell.
+            draft.look()
+            return
+        # The end was told without a code that can be believed, and no look can tell it any more.
+        end_attempt(draft, End(finished_at=attempt.died_at, looked=True))
     if attempt is not None and attempt.ended_at is not None and event.at <= _over_at(attempt):
         return
     open_attempt(draft, started_at=event.at, provisional=True)

@@ -146,6 +146,10 @@ def _after_stop(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:
         case OutcomeKind.DROPPED if _is_still_asked_for(draft.session):
             # Decided anew, against the container as it is known now: what somebody asked for is not given up.
             draft.look(cause=LookCause.ACTION)
+        case OutcomeKind.DROPPED if draft.session.phase.is_ended:
+            # Whoever ended it, it is down: what was to follow the stop follows.
+            draft.look(cause=LookCause.ACTION, tail=True)
+            settle(draft)
         case OutcomeKind.REFUSED | OutcomeKind.SUPERSEDED | OutcomeKind.DROPPED:
             _stop_did_not_happen(draft)
             _follow_the_later_start(draft, outcome)

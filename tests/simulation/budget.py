@@ -38,7 +38,7 @@ def note(world: "World", oracle: "Oracle", request: Request) -> None:
     session = codec.SESSION.from_text(rows[0][0])
     policy = session.policy
     mine = oracle.automatic.setdefault(session_id, {})
-    mine.setdefault(request.action, _decided_s(oracle, session_id, request.reason))
+    mine.setdefault(request.action, _decided_s(world, session_id, request.reason))
     if policy.max_attempts is None or policy.slow_retry_s is not None or world.struck["wall jumps"]:
         return
     oracle.asked["restarts held against a budget"] += 1
@@ -54,13 +54,15 @@ def note(world: "World", oracle: "Oracle", request: Request) -> None:
         )
 
 
-def _decided_s(oracle: "Oracle", session_id: str, reason: str) -> float:
+def _decided_s(world: "World", session_id: str, reason: str) -> float:
     """When that attempt was decided, in true time: no clock of ours was set. Its container may have been made first."""
-    ((decided_at,),) = oracle.query(
+    ((decided_at,),) = world.oracle.query(
         "SELECT min(decided_at) FROM actions WHERE session_id = ? AND json_extract(body, '$.reason') LIKE ?",
         session_id,
         f"{reason.partition(':')[0]}%",
     )
+    if decided_at is None:
+        return world.timeline.now  # Pruned meanwhile.
     return float(decided_at - EPOCH) / NANOS_PER_S
 
 

@@ -56,10 +56,10 @@ def recall(world: "World") -> Recall:
     unseen_until = {
         container: (at - EPOCH) / NANOS_PER_S
         for container, at in world.oracle.query(
-            "SELECT container_id, max(observed_at) FROM journal"
-            " WHERE body LIKE '%in between were not seen%'"
+            "SELECT coalesce(json_extract(observation, '$.event.container'), container_id) AS container,"
+            " max(observed_at) FROM journal WHERE body LIKE '%in between were not seen%'"
             " OR json_extract(body, '$.reason') IN ('lost', 'unexpected')"
-            " GROUP BY container_id"
+            " GROUP BY container"
         )
     }
     began: dict[str, int] = {}
