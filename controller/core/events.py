@@ -192,7 +192,8 @@ def _is_start_of(attempt: Attempt, event: EngineEvent) -> bool:
         return False
     over_at = _over_at(attempt)
     # An end before the start is that of a clock that was set back: it says nothing of which came first.
-    if attempt.ended_at is not None and attempt.started_at <= over_at < after(event.at, -_TOLD_TOO_LATE_S):
+    is_over = attempt.ended_at is not None or attempt.died_at is not None
+    if is_over and attempt.started_at <= over_at < after(event.at, -_TOLD_TOO_LATE_S):
         return False
     return 0 <= seconds_between(attempt.started_at, event.at) <= START_TOLD_WITHIN_S
 

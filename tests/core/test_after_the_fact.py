@@ -256,6 +256,18 @@ def test_what_an_action_found_before_the_present_run_was_known_does_not_end_it()
     assert story.attempt.ended_at is None
 
 
+def test_a_start_after_an_end_whose_code_a_label_hides_is_told_as_the_next_attempt() -> None:
+    facts = replace(make.facts(agentd_watch="true", exitCode="0"), engine_restart=EngineRestart.ALWAYS)
+    story = Story()
+    story(make.admitted(make.running(facts=facts), seconds=2))
+    story(make.event(EventAction.DIE, 5, exit_code=0))
+    assert story.session.phase is Phase.RUNNING
+    story(make.event(EventAction.START, 5.2))
+    assert (Phase.RUNNING, Phase.FAILED, Reason.EXIT_UNKNOWN) in story.told()
+    assert stands(story) == (Phase.RUNNING, Reason.STARTED)
+    assert story.session.attempt_count == 2
+
+
 def test_what_came_of_an_action_on_a_container_that_was_replaced_moves_nothing() -> None:
     story, facts = watched()
     story(make.event(EventAction.DIE, 5, exit_code=1))

@@ -60,6 +60,16 @@ def test_what_somebody_asked_to_stop_does_not_come_back_because_a_shutdown_overt
     assert (story.session.phase, story.session.open_actions) == (Phase.STOPPED, ())
 
 
+def test_what_a_shutdown_stopped_comes_back_though_nobody_could_say_how_the_stop_went() -> None:
+    story = running_session(make.spec(RestartMode.ALWAYS))
+    story(ControllerStopping(leave_running=False, grace_s=10, observed_at=make.at(2)))
+    stop = story.action
+    story(make.event(EventAction.DIE, 3, exit_code=143))
+    story(ControllerStarted(observed_at=make.at(50)))
+    story(make.outcome(stop, 51, kind=OutcomeKind.DROPPED))
+    assert story.action.kind is ActionKind.START
+
+
 def test_an_attempt_that_is_due_gets_a_new_container_where_the_old_one_went_unseen() -> None:
     story = running_session(make.spec(RestartMode.ON_FAILURE))
     story(make.event(EventAction.DIE, 2, exit_code=3))

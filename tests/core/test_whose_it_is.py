@@ -115,6 +115,15 @@ def test_a_list_that_says_otherwise_asks_for_a_look() -> None:
     assert _kinds([session], []) == [FindingKind.MISSING]
 
 
+def test_a_start_that_nobody_could_tell_of_is_looked_for() -> None:
+    story = Story()
+    story(make.requested())
+    story(make.outcome(story.action, 1, shot=make.snapshot(ContainerState.CREATED, started_s=None)))
+    listed = _listed(story.session, state=ContainerState.CREATED)
+    assert _kinds([story.session], [listed]) == []
+    assert _kinds([replace(story.session, open_actions=())], [listed]) == [FindingKind.MISMATCH]
+
+
 def test_an_orphan_is_old_ours_and_unknown() -> None:
     stranger = _listed(running_session().session, id=OTHER)
     assert _kinds([], [stranger], now_s=301) == [FindingKind.ORPHAN]
