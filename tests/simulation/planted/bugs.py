@@ -420,7 +420,7 @@ BUGS: Final[tuple[Planted, ...]] = (
     Planted(name="any end is clean", plant=swapped(judging, "diagnose", _any_death_is_clean), scenario="crashing"),
     Planted(
         name="a label believed",
-        plant=swapped(events, "_believed", _labels_are_believed),
+        plant=swapped(events, "believed", _labels_are_believed),
         scenario="a label that lies",
     ),
     Planted(name="not kept for its time", plant=swapped(keeping, "kept_until", _no_time_to_keep)),
