@@ -46,7 +46,7 @@ ENDS_WITH_ITS_SLEEP: Final = ("/bin/sh", "-c", "sleep 100000; exit 3")
 KEPT: Final = ("phase", "desired", "health", "reason", "attempt", "restarts", "container_id", "exit", "removed_at")
 HANG: Final = Delay(3600)
 LONG: Final = 1024 * 1024 + 1
-READY_AGAIN_S: Final = 40.0
+READY_AGAIN_S: Final = 90.0
 
 Which = Callable[[Request], bool]
 
