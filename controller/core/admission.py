@@ -76,8 +76,12 @@ def admit(
 
 def awaits_container(session: Session) -> bool:
     """Whether a container under its name may be its own already, though no answer has said so yet."""
-    under_way = session.next_attempt_at is not None or bool(session.open_actions)
-    return session.removed_at is None and session.container is None and under_way
+    return session.removed_at is None and session.container is None and is_ours_to_start(session)
+
+
+def is_ours_to_start(session: Session) -> bool:
+    """Whether it waits for something that we are about to do, or have begun."""
+    return session.next_attempt_at is not None or bool(session.open_actions)
 
 
 def spared_as(snapshot: Snapshot, *, engine_now: Instant, rules: Rules) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, assert_never
 
-from controller.core.admission import BEING_CREATED, awaits_container
+from controller.core.admission import BEING_CREATED, awaits_container, is_ours_to_start
 from controller.core.ownership import Owner, claimed_name, classify, external_key
 from controller.core.rules import Rules
 from controller.core.specs import LABEL_PREFIX, LABEL_WATCH
@@ -93,7 +93,7 @@ def agrees(session: Session, row: ListedContainer) -> bool:
         case ContainerState.CREATED:
             if session.phase.is_ended:
                 return session.attempt is None or session.attempt.started_at is None
-            return session.phase is Phase.PENDING or (session.phase is Phase.STARTING and _is_ours_to_start(session))
+            return session.phase is Phase.PENDING or (session.phase is Phase.STARTING and is_ours_to_start(session))
         case ContainerState.RUNNING:
             told = row.health not in (Health.UNKNOWN, session.health)
             return session.phase in (Phase.RUNNING, Phase.STOPPING) and not told
@@ -105,16 +105,12 @@ def agrees(session: Session, row: ListedContainer) -> bool:
             code_told = ended is not None and None not in (row.exit_code, ended.exit_code)
             same = not code_told or (ended is not None and row.exit_code == ended.exit_code)
             # In the engine's own back-off it would be `restarting`; in ours it waits for our start.
-            rests = session.phase.is_ended and (session.phase is not Phase.BACKOFF or _is_ours_to_start(session))
+            rests = session.phase.is_ended and (session.phase is not Phase.BACKOFF or is_ours_to_start(session))
             return rests and same and session.attempt is not None and session.attempt.looked_at_end
         case ContainerState.REMOVING | ContainerState.DEAD | ContainerState.UNKNOWN:
             return False
         case _:
             assert_never(row.state)
-
-
-def _is_ours_to_start(session: Session) -> bool:
-    return session.next_attempt_at is not None or bool(session.open_actions)
 
 
 def _of_listed(

@@ -85,7 +85,7 @@ def wanted_name(name: str, labels: Mapping[str, str], rules: Rules) -> SessionNa
     """`agentd.session`, else project-service-number, else the container's name, made to fit the rule for names."""
     project, service = labels.get(f"{_COMPOSE}project"), labels.get(f"{_COMPOSE}service")
     if labels.get(LABEL_SESSION):
-        asked = labels[LABEL_SESSION].removeprefix(f"{rules.prefix}-")
+        asked = claimed_name(labels, rules)
     elif project and service and labels.get(f"{_COMPOSE}oneoff", "False") != "True":
         asked = f"{project}-{service}-{labels.get(f'{_COMPOSE}container-number', '1')}"
     else:

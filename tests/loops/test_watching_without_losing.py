@@ -31,6 +31,13 @@ async def _running(stage: Stage, name: str = "web") -> None:
     await stage.row(lambda row: row.draft.session == name and row.draft.to_phase is Phase.RUNNING)
 
 
+async def _paused(stage: Stage, engine: FakeEngine, container: ContainerId) -> None:
+    """It runs, and its pause is the newest event that is known."""
+    await _running(stage)
+    engine.pause(container)
+    await stage.row(lambda row: row.draft.to_phase is Phase.PAUSED)
+
+
 async def test_the_first_start_opens_no_gap(tmp_path: Path) -> None:
     async with on_stage(tmp_path, FakeEngine(ManualClock())) as stage:
         assert await stage.gaps() == []
@@ -40,9 +47,7 @@ async def test_a_reconnect_that_repeats_the_last_event_proves_that_nothing_is_mi
     engine = FakeEngine(ManualClock())
     container = engine.add("web", labels=WATCHED)
     async with on_stage(tmp_path, engine) as stage:
-        await _running(stage)
-        engine.pause(container)
-        await stage.row(lambda row: row.draft.to_phase is Phase.PAUSED)
+        await _paused(stage, engine, container)
         engine.cut()
         await stage.until(lambda: engine.open_streams_count == 0)
         engine.unpause(container)
@@ -57,9 +62,7 @@ async def test_a_reconnect_without_overlap_is_a_gap_that_its_sweep_closes(tmp_pa
     engine = FakeEngine(ManualClock())
     container = engine.add("web", labels=WATCHED)
     async with on_stage(tmp_path, engine) as stage:
-        await _running(stage)
-        engine.pause(container)
-        await stage.row(lambda row: row.draft.to_phase is Phase.PAUSED)
+        await _paused(stage, engine, container)
         engine.cut()
         await stage.until(lambda: engine.open_streams_count == 0)
         engine.memory.clear()
@@ -76,9 +79,7 @@ async def test_what_the_controller_missed_while_it_was_down_is_found_by_the_repl
     engine = FakeEngine(clock)
     container = engine.add("web", labels=WATCHED)
     async with on_stage(tmp_path, engine) as stage:
-        await _running(stage)
-        engine.pause(container)
-        await stage.row(lambda row: row.draft.to_phase is Phase.PAUSED)
+        await _paused(stage, engine, container)
     await clock.advance(5)
     engine.exit(container, 3)
     await clock.advance(5)
@@ -92,9 +93,7 @@ async def test_a_life_whose_replay_proves_nothing_begins_with_a_gap(tmp_path: Pa
     engine = FakeEngine(ManualClock())
     container = engine.add("web", labels=WATCHED)
     async with on_stage(tmp_path, engine) as stage:
-        await _running(stage)
-        engine.pause(container)
-        await stage.row(lambda row: row.draft.to_phase is Phase.PAUSED)
+        await _paused(stage, engine, container)
     engine.memory.clear()
     async with on_stage(tmp_path, engine) as stage:
         await stage.until(lambda: stage.condition.readiness().open_gaps == 0, step_s=0.25)
@@ -123,9 +122,7 @@ async def test_a_planned_renewal_is_no_gap_and_doubles_nothing(tmp_path: Path) -
     engine = FakeEngine(ManualClock())
     container = engine.add("web", labels=WATCHED)
     async with on_stage(tmp_path, engine) as stage:
-        await _running(stage)
-        engine.pause(container)
-        await stage.row(lambda row: row.draft.to_phase is Phase.PAUSED)
+        await _paused(stage, engine, container)
         await stage.clock.advance(295)
         assert engine.open_streams_count == 2
         engine.unpause(container)
@@ -146,9 +143,7 @@ async def test_a_stream_that_was_half_open_is_a_gap_unless_the_engine_repeats_wh
     engine = FakeEngine(ManualClock())
     container = engine.add("web", labels=WATCHED)
     async with on_stage(tmp_path, engine) as stage:
-        await _running(stage)
-        engine.pause(container)
-        await stage.row(lambda row: row.draft.to_phase is Phase.PAUSED)
+        await _paused(stage, engine, container)
         engine.go_half_open()
         await stage.clock.advance(20)
         engine.unpause(container)
@@ -165,9 +160,7 @@ async def test_the_gap_of_a_half_open_stream_that_nothing_replaced_begins_where_
     engine = FakeEngine(ManualClock())
     container = engine.add("web", labels=WATCHED)
     async with on_stage(tmp_path, engine) as stage:
-        await _running(stage)
-        engine.pause(container)
-        await stage.row(lambda row: row.draft.to_phase is Phase.PAUSED)
+        await _paused(stage, engine, container)
         silent_since = stage.clock.now()
         engine.go_half_open()
         await stage.clock.advance(20)

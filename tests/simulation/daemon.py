@@ -27,7 +27,7 @@ _RESTART_MAX_S: Final = 60.0
 Done = Callable[[object], None]
 
 
-_START_ERRORS: Final = (
+START_ERRORS: Final = (
     'exec: "/no-such-program": no such file or directory: unknown',
     'error mounting "/a\nb": \x1b[31mno such device\x1b[0m',
     "driver failed programming external connectivity: " + "port is already allocated " * 60,
@@ -184,7 +184,7 @@ class Daemon:
         """Start the process; False when that fails, which leaves the words of the engine and no event."""
         program = container.program
         if program.start_fails:
-            container.error = _START_ERRORS[int(container.id[-1], 16) % len(_START_ERRORS)]
+            container.error = START_ERRORS[int(container.id[-1], 16) % len(START_ERRORS)]
             container.exit_code = 127
             if container.status is not Status.CREATED:
                 container.status = Status.EXITED
