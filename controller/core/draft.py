@@ -74,7 +74,6 @@ class Draft:
             reason=reason,
             message=message,
             since=self.now if moved else self.session.since,
-            removal_again_at=None if moved else self.session.removal_again_at,
             health=self.session.health if keeps_health else Health.UNKNOWN,
             unhealthy_since=self.session.unhealthy_since if keeps_health else None,
             connection_due_at=self._connection_due(moved=moved) if keeps_health else None,

@@ -13,7 +13,7 @@ from controller.core.rules import REMOVAL_AGAIN_S
 from controller.core.wording import between
 from controller.model.action import ActionKind
 from controller.model.container import ContainerState
-from controller.model.instant import after
+from controller.model.instant import Instant, after
 from controller.model.observation import ContainerSeen, LookCause
 from controller.model.phase import Desired, Phase
 from controller.model.reason import ACTOR_CONTROLLER, Reason
@@ -57,6 +57,14 @@ def is_pruning(session: Session) -> bool:
     return session.origin is Origin.REQUESTED and over and here
 
 
+def may_be_our_removal(session: Session, *, now: Instant) -> bool:
+    """Whether a container that has gone while its session was at rest may have been taken by a removal of ours.
+
+    One that the engine gave no certain answer to can come late. It takes nothing that runs: nothing of ours is forced.
+    """
+    return session.removal_again_at is not None and now <= session.removal_again_at and is_pruning(session)
+
+
 def pruned(draft: Draft) -> None:
     """The container is gone as was decided. The session lives on without it; a start makes it a new one."""
     session, attempt = draft.session, draft.attempt
@@ -79,5 +87,5 @@ def pruned(draft: Draft) -> None:
 
 
 def not_pruned(draft: Draft) -> None:
-    """The engine would not, or gave no certain answer: again, but not at once."""
+    """The engine would not, or gave no certain answer: again, but not at once, for it may be done yet."""
     draft.session = replace(draft.session, removal_again_at=after(draft.now, REMOVAL_AGAIN_S))

@@ -7,7 +7,7 @@ from controller.core.draft import Draft
 from controller.core.ending import end_attempt
 from controller.core.hindsight import refine_end
 from controller.core.judging import End, known_end
-from controller.core.keeping import is_pruning, pruned
+from controller.core.keeping import may_be_our_removal, pruned
 from controller.core.settling import settle
 from controller.model.instant import Instant, seconds_between
 from controller.model.observation import EventSeen
@@ -22,6 +22,7 @@ _REMOVED_WITH_KILL_S: Final = 2.0
 def container_gone(draft: Draft, *, source: Source | None = None) -> None:
     """A definite absence of the present container: `destroy`, or a 404 to a look by its id."""
     attempt = draft.attempt
+    by_us_perhaps = may_be_our_removal(draft.session, now=draft.now)
     destroyed_at = draft.observation.event.at if isinstance(draft.observation, EventSeen) else None
     if attempt is not None and attempt.ended_at is None and attempt.started_at is not None:
         end_attempt(draft, End(gone=True, finished_at=destroyed_at), source=source)
@@ -34,8 +35,12 @@ def container_gone(draft: Draft, *, source: Source | None = None) -> None:
     elif attempt is not None:
         if not draft.session.open_actions and _is_forced_removal(draft.session, attempt, destroyed_at):
             refine_end(draft, replace(known_end(attempt), removed_with_kill=True))
+            by_us_perhaps = False
         _look_is_settled(draft)
-    _leave_container(draft, source=source)
+    if by_us_perhaps:
+        pruned(draft)
+    else:
+        _leave_container(draft, source=source)
 
 
 def started_and_gone(draft: Draft, what: str) -> None:
@@ -80,10 +85,6 @@ def _gone_before_start(draft: Draft, attempt: Attempt) -> None:
 def _leave_container(draft: Draft, *, source: Source | None) -> None:
     """The container is no more. A session that is to run again lives on without it; any other is removed."""
     session = draft.session
-    if session.removal_again_at is not None and is_pruning(session):
-        # A removal of ours that the engine gave no certain answer to has been done after all.
-        pruned(draft)
-        return
     waits = session.next_attempt_at is not None or session.restart_wanted or bool(session.open_actions)
     end_unseen = session.reason in (Reason.LOST, Reason.EXIT_UNKNOWN)
     if session.origin is Origin.REQUESTED and not session.removal_wanted and (waits or end_unseen):

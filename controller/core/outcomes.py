@@ -184,7 +184,7 @@ def _after_remove(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:
     if is_pruning(draft.session) and draft.session.container is None:
         pruned(draft)  # Its `destroy` has come in place of an answer.
         return
-    if is_pruning(draft.session):
+    if is_pruning(draft.session) or outcome.maybe_done:
         not_pruned(draft)
     if outcome.kind is OutcomeKind.DROPPED and draft.session.origin is not Origin.ORPHAN:
         # Decided anew, against the container as it is known now: what somebody asked for is not given up.

@@ -40,6 +40,7 @@ STOP_SLACK_S: Final = 20.0
 """What a stop may take beyond its own grace."""
 RETRY_FIRST_S: Final = 0.5
 RETRY_MAX_S: Final = 10.0
+_UNANSWERED: Final = (OutcomeKind.GONE, OutcomeKind.SUPERSEDED, OutcomeKind.DROPPED)
 
 
 class Act:
@@ -101,7 +102,7 @@ class Act:
                 if self._roster.is_open(action):
                     if resumed:
                         self._maybe_sent.add(action.id)
-                    outcome = await self._carry_out(action, resumed=resumed)
+                    outcome = self._told(await self._carry_out(action, resumed=resumed))
                     self._maybe_sent.discard(action.id)
                     observation = OutcomeSeen(outcome=outcome, observed_at=self._clock.now())
                     await self._inbox.put(Envelope(observation=observation, session_id=session_id))
@@ -109,6 +110,11 @@ class Act:
             del self._queues[session_id]
             del self._busy[session_id]
             self._bell.ring()
+
+    def _told(self, outcome: Outcome) -> Outcome:
+        """With what its kind does not say: that an earlier try may have been sent, and come to the engine yet."""
+        unanswered = outcome.kind in _UNANSWERED and outcome.action.id in self._maybe_sent
+        return replace(outcome, maybe_done=True) if unanswered else outcome
 
     async def _carry_out(self, action: Action, *, resumed: bool) -> Outcome:
         """Until there is a certain answer, or its time is up."""
@@ -162,7 +168,7 @@ class Act:
             snapshot = await self._inspect(name if action.container is None else action.container)
         except ContainerGone:
             if action.container is not None:
-                return Outcome(action=action, kind=OutcomeKind.GONE, maybe_done=action.id in self._maybe_sent)
+                return Outcome(action=action, kind=OutcomeKind.GONE)
             return await self._made_and_renamed(action)
         if action.container is None:
             return self._met(action, snapshot)
@@ -204,30 +210,18 @@ class Act:
 
     async def _send(self, action: Action) -> Outcome:
         """Ask the engine, and look at what came of it. Raises EngineUnavailable and EngineConflict."""
-        container = action.container
         sent_before = action.id in self._maybe_sent
         self._maybe_sent.add(action.id)
         try:
-            if container is None:
+            if action.container is None:
                 container = await self._create(action)
             else:
+                container = action.container
                 await self._change(action, container)
-        except EngineConflict:
-            if action.kind is ActionKind.CREATE and (found := await self._look_first(action)):
-                return found
-            raise
-        except ContainerGone:
-            return Outcome(action=action, kind=OutcomeKind.GONE)
-        except EngineUnavailable as error:
-            if not (sent_before or error.request_sent):
-                self._maybe_sent.discard(action.id)
-            raise
         except EngineError as error:
-            self._condition.answered()
-            asked_at = self._clock.now()
-            seen = await self._after(container) if container is not None else None
-            said = one_line(str(error), limit=1000)
-            return Outcome(action=action, kind=OutcomeKind.REFUSED, message=said, snapshot=seen, asked_at=asked_at)
+            if not (sent_before or _is_open(error)):
+                self._maybe_sent.discard(action.id)
+            return await self._not_done(action, error)
         self._condition.answered()
         if action.kind is ActionKind.REMOVE:
             return Outcome(action=action, kind=OutcomeKind.DONE)
@@ -236,6 +230,22 @@ class Act:
         if seen is None and action.kind is ActionKind.CREATE:
             raise EngineUnavailable("it was created, and could not be looked at")
         return Outcome(action=action, kind=OutcomeKind.DONE, snapshot=seen, asked_at=asked_at)
+
+    async def _not_done(self, action: Action, error: EngineError) -> Outcome:
+        """What an answer other than success comes to. Raises EngineUnavailable and EngineConflict: to be asked again."""
+        if isinstance(error, ContainerGone):
+            return Outcome(action=action, kind=OutcomeKind.GONE)
+        if isinstance(error, EngineConflict) and action.kind is ActionKind.CREATE:
+            found = await self._look_first(action)
+            if found is not None:
+                return found
+        if isinstance(error, (EngineUnavailable, EngineConflict)):
+            raise error
+        self._condition.answered()
+        asked_at = self._clock.now()
+        seen = await self._after(action.container) if action.container is not None else None
+        said = one_line(str(error), limit=1000)
+        return Outcome(action=action, kind=OutcomeKind.REFUSED, message=said, snapshot=seen, asked_at=asked_at)
 
     async def _create(self, action: Action) -> ContainerId:
         plan = self._creation.plan_for(action.session_id)
@@ -264,3 +274,8 @@ class Act:
             snapshot = await within(self._clock, INSPECT_LIMIT_S, lambda: self._engine.inspect(container))
         self._condition.answered()
         return snapshot
+
+
+def _is_open(error: EngineError) -> bool:
+    """Whether it may come to pass yet, or has: only an answer rules that out, or a request that never left."""
+    return isinstance(error, EngineUnavailable) and error.request_sent

@@ -49,7 +49,7 @@ class OutcomeKind(StrEnum):
     REFUSED = "refused"
     """The engine will never do it; the message says why."""
     SUPERSEDED = "superseded"
-    """The target has moved on since it was decided; nothing was sent."""
+    """The target has moved on since it was decided; nothing is sent from now on."""
     GONE = "gone"
     """The target does not exist: success for a stop or remove, a failure for a start."""
     DROPPED = "dropped"
@@ -69,6 +69,7 @@ class Outcome:
     asked_at: Instant | None = None
     """When that look was asked for, at the earliest: its answer may be older than what an event has told since."""
     maybe_done: bool = False
-    """The target was gone when we looked, and it may have been sent: by an earlier life, or without an answer."""
+    """Of one that ended without an answer of its own (gone, superseded, dropped): it may have been sent, by an earlier
+    life or without an answer, and come to the engine yet."""
     conflict: str = ""
     """The name or id of the container that stands in the way of a create."""

@@ -155,7 +155,8 @@ class Session:
     expires_at: Instant | None = None
     expiry_warned: bool = False
     removal_again_at: Instant | None = None
-    """The engine has not removed its container, though that has been kept for long enough: not to be asked before."""
+    """The engine has not removed its container for certain: not to be asked before, and what takes it until then may be
+    that removal, come late."""
     removed_at: Instant | None = None
     action_count: int = 0
     """Actions ever decided for this session: the next one's number is one higher."""

@@ -145,6 +145,28 @@ async def test_what_was_certainly_never_started_is_made_anew_when_its_container_
             assert engine.sent.count("create agentd-job") == 2
 
 
+async def test_a_removal_that_was_given_up_and_comes_late_takes_the_container_and_not_the_session(
+    tmp_path: Path,
+) -> None:
+    engine = FakeEngine(ManualClock())
+    async with on_stage(tmp_path, engine, settings=plain_settings(keep_stopped_s="20")) as stage:
+        await stage.create("job")
+        await _running(stage, "job")
+        [container] = engine.containers
+        engine.exit(container, 0)
+        engine.hanging["remove"] = None
+        await stage.until(lambda: "remove" in engine.asked, step_s=0.25)
+        engine.run(container)
+        engine.hanging.clear()
+        await stage.row(lambda row: row.draft.action == "remove superseded", step_s=1)
+        engine.exit(container, 0)
+        await stage.row(lambda row: row.draft.to_phase is Phase.STOPPED and row.draft.attempt == 2, step_s=0.25)
+        engine.destroy(container)
+        row = await stage.row(lambda row: row.draft.reason is Reason.CONTAINER_PRUNED, step_s=0.25)
+        assert row.draft.actor == "controller"
+        assert (await stage.session("job")).removed_at is None
+
+
 async def test_a_session_keeps_its_token_and_its_address_for_its_agents(tmp_path: Path) -> None:
     engine = FakeEngine(ManualClock())
     settings = plain_settings(agent_url="ws://controller:7006")
