@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, Final
 
 import aiohttp
-from aiohttp import web
+from aiohttp import web, web_app
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpVersion11, RawRequestMessage
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -94,6 +94,11 @@ class HttpEdge:
         if not 200 <= answer.status < 300:
             raise Refused(answer.status, str(json.loads(text).get("detail", text)) if text else "")
         return json.loads(text) if text and "json" in answer.content_type else None
+
+
+def forget_all() -> None:
+    """For the end of a world: aiohttp remembers its latest thousand applications, and each holds a whole program."""
+    web_app._cached_build_middleware.cache_clear()
 
 
 class _Wire:

@@ -32,6 +32,7 @@ from tests.simulation.knobs import Knobs, draw, turned
 from tests.simulation.loop import SimulatedLoop, Stalled, live
 from tests.simulation.nemesis import calm, run_bystander, unleash
 from tests.simulation.oracle import Oracle
+from tests.simulation.shortcuts import lent
 from tests.simulation.sqlite import Disk
 from tests.simulation.timeline import Timeline
 from tests.simulation.wishes import Counter, Wish, carry, make_wishes
@@ -235,7 +236,7 @@ class World:
             self._at_random()
         self.timeline.at(self.knobs.quiet_at_s, lambda: calm(self))
         self.oracle.begin()
-        with turned(self.knobs):
+        with turned(self.knobs), lent():
             while self.timeline.now < end_at and not self.violations:
                 self._live(end_at)
                 self.oracle.after_life()

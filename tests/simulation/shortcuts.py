@@ -1,0 +1,42 @@
+"""What the program is lent while a world is played, because it asks for it all the time: the same answers, sooner.
+
+Nothing here changes what the program does. `dataclasses.replace` calls an `__init__` of up to forty fields; nothing of
+the model does more in its own than to keep them, so a copy whose values are put in says the same in a fifth of the time.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+_PACKAGE: Final = "controller"
+
+
+def replaced(value: T, /, **changes: Any) -> T:
+    """`dataclasses.replace`, for a class that is made of its fields alone."""
+    kind: Any = type(value)
+    if not changes.keys() <= kind.__dataclass_fields__.keys():
+        raise TypeError(f"{kind.__name__} has no {sorted(changes.keys() - kind.__dataclass_fields__.keys())}")
+    copy = object.__new__(kind)
+    copy.__dict__.update(value.__dict__)
+    copy.__dict__.update(changes)
+    return copy  # type: ignore[no-any-return]
+
+
+@contextmanager
+def lent() -> Iterator[None]:
+    """For the length of a world."""
+    borrowers = [
+        vars(module)
+        for name, module in sys.modules.items()
+        if name.partition(".")[0] == _PACKAGE and vars(module).get("replace") is dataclasses.replace
+    ]
+    for names in borrowers:
+        names["replace"] = replaced
+    try:
+        yield
+    finally:
+        for names in borrowers:
+            names["replace"] = dataclasses.replace
