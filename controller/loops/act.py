@@ -232,7 +232,7 @@ class Act:
         return Outcome(action=action, kind=OutcomeKind.DONE, snapshot=seen, asked_at=asked_at)
 
     async def _not_done(self, action: Action, error: EngineError) -> Outcome:
-        """What an answer other than success comes to. Raises EngineUnavailable and EngineConflict: to be asked again."""
+        """What an answer other than success comes to. Raises what is asked again: EngineUnavailable, EngineConflict."""
         if isinstance(error, ContainerGone):
             return Outcome(action=action, kind=OutcomeKind.GONE)
         if isinstance(error, EngineConflict) and action.kind is ActionKind.CREATE:

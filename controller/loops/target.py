@@ -57,7 +57,8 @@ def _has_moved(action: Action, snapshot: Snapshot, runs: Sequence[Attempt]) -> b
     if snapshot.started_at is None:
         return False
     if action.started_at is None:
-        return action.kind is ActionKind.START
+        # A stop holds for a start that was not known yet. A removal that was decided on what had never run does not.
+        return action.kind is ActionKind.START or (action.kind is ActionKind.REMOVE and action.attempt > 0)
     shown = next((one for one in runs if one.started_at == snapshot.started_at and not one.provisional), None)
     if shown is not None and action.attempt:
         # An engine that was killed may have forgotten its latest run and show the one before it: that is no move.

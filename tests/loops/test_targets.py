@@ -1,5 +1,7 @@
 """What a target shows before an action is sent: a table."""
 
+from dataclasses import replace
+
 import pytest
 
 from controller.errors import EngineUnavailable
@@ -47,6 +49,15 @@ def test_a_container_that_was_only_created_is_started() -> None:
     done = already(action, _snapshot(EXITED, started_at=BEGAN))
     assert done is not None
     assert done.kind is OutcomeKind.DONE
+
+
+def test_what_had_never_run_when_its_removal_was_decided_and_has_run_since_is_not_removed() -> None:
+    never_ran = _action(REMOVE, started_at=None)
+    outcome = already(never_ran, _snapshot(EXITED, started_at=BEGAN))
+    assert outcome is not None
+    assert outcome.kind is OutcomeKind.SUPERSEDED
+    # Of what was found lying about no attempt is known, and none was when that was decided.
+    assert already(replace(never_ran, attempt=0), _snapshot(EXITED, started_at=BEGAN)) is SEND
 
 
 @pytest.mark.parametrize(("kind", "state"), [(START, EXITED), (STOP, RUNNING), (REMOVE, EXITED)])

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any, Final
 
 from controller.engine.limits import TimeLimits
-from controller.loops import program
+from controller.loops import program, windows
 from controller.loops.inbox import Inbox
 from controller.settings import Settings
 from tests.simulation.daemon import Traits
@@ -85,6 +85,12 @@ class Knobs:
     quiet_at_s: float
     inbox_size: int
     loop_knobs: list[tuple[str, str, float]] = field(default_factory=list)
+
+    @property
+    def slowest_turn_s(self) -> float:
+        """The longest of a sweep, an orphan's grace and a stream's window, once faults are over."""
+        (window_s,) = [value for _, name, value in self.loop_knobs if name == "WINDOW_S"] or [windows.WINDOW_S]
+        return max(self.settings.sweep_interval_s, self.settings.orphan_grace_s, window_s)
 
 
 def draw(

@@ -1,7 +1,7 @@
 """What the program is lent while a world is played, because it asks for it all the time: the same answers, sooner.
 
-Nothing here changes what the program does. `dataclasses.replace` calls an `__init__` of up to forty fields; nothing of
-the model does more in its own than to keep them, so a copy whose values are put in says the same in a fifth of the time.
+Nothing here changes what the program does. `dataclasses.replace` calls an `__init__` of up to forty fields; the model's
+own do nothing but keep them, so a copy that is given the values is the same, in a fifth of the time.
 """
 
 import dataclasses

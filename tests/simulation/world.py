@@ -39,8 +39,9 @@ from tests.simulation.wishes import Counter, Wish, carry, make_wishes
 
 SETTLE_S: Final = 600.0
 """After the quiet hour: within this, everything is as it was asked for ..."""
-STILL_S: Final = 600.0
-"""... and then nothing moves for this long."""
+STILL_LEAST_S: Final = 120.0
+STILL_TURNS: Final = 2
+"""... and then nothing moves for two turns of the slowest thing that this world does again and again."""
 CHECK_EVERY_S: Final = 5.0
 TRACE_MAX: Final = 4000
 
@@ -68,7 +69,6 @@ class World:
         self.expect: Callable[[World], str] = lambda world: ""
         """What must have come of the script: a complaint, or nothing."""
         self.settle_s = SETTLE_S
-        self.still_s = STILL_S
         self.folder = folder
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -81,6 +81,7 @@ class World:
             sessions_count=sessions_count,
             quiet_at_s=quiet_at_s,
         )
+        self.still_s = max(STILL_LEAST_S, STILL_TURNS * self.knobs.slowest_turn_s)
         self.daemon = Daemon(timeline=self.timeline, rng=self.dice("engine"), traits=self.knobs.traits)
         self.daemon.missing_images.add("no-such")
         self.menu = self._menu()
