@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 TASKS_MAX: Final = 40
 """Loops, edges and what belongs to them; beside these, each session and container may have a few."""
 TASKS_EACH: Final = 4
+LEDGER_CONNECTIONS_MAX: Final = 2
+"""A running program writes on one and reads on another."""
+STREAMS_MAX: Final = 3
+"""A window, the next one while they overlap, and one whose end is on its way."""
+REQUESTS_EACH: Final = 2
 PRUNE_SLACK_S: Final = 60.0
 
 
@@ -36,6 +41,9 @@ def judge(world: "World") -> None:
         ("containers with held events", len(routes._held), routing.HELD_CONTAINERS_MAX),
         ("held events", max(map(len, routes._held.values()), default=0), routing.HELD_EVENTS_MAX),
         ("rivals", len(routes._rivals), routing.HELD_CONTAINERS_MAX),
+        ("connections to the ledger", world.disk.open_count(), LEDGER_CONNECTIONS_MAX),
+        ("event streams", len(world.daemon.events.readers), STREAMS_MAX * (1 + len(world.beside))),
+        ("requests under way", len(world.daemon.on_down), look.PARALLEL_MAX + REQUESTS_EACH * _subjects(world)),
         ("tasks", world.loop.tasks_count(), TASKS_MAX + TASKS_EACH * _subjects(world)),
     ]
     for what, count, most in held:

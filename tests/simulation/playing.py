@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import structlog
 
-from tests.simulation.http_edge import forget_all
 from tests.simulation.world import World
 
 SCRATCH: Final = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path("/tmp")
@@ -37,7 +36,6 @@ def run_seed(seed: str, *, folder: Path | None = None, shape: Shape = Shape()) -
             world.run()
         finally:
             shutil.rmtree(where, ignore_errors=True)
-            forget_all()
             gc.collect()
     return world
 

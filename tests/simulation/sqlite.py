@@ -37,8 +37,16 @@ class Disk:
     calls: int = 0
     commits: int = 0
     failures: int = 0
+    connections: list[Any] = field(default_factory=list)
+    """Those that the present life has asked for, open or not."""
+    left_open: int = 0
+    """Those that the latest life had not closed when it ended, however it ended."""
     before_commit: Callable[[], None] = field(default=lambda: None)
     after_commit: Callable[[], None] = field(default=lambda: None)
+
+    def open_count(self) -> int:
+        """Connections that are open now: each is a file descriptor or two."""
+        return sum(one._connection is not None for one in self.connections)
 
     def wait(self) -> float:
         """Seconds that the next call takes."""
@@ -111,9 +119,12 @@ def connector(disk: Disk) -> Callable[..., aiosqlite.Connection]:
         connection: Any = aiosqlite.connect(database, **{**options, "timeout": 0})
         connection._tx, connection._thread = _QueueInTheLoop(loop, disk), _NoThread()
 
+        disk.connections.append(connection)
+
         def close() -> None:
             # The open transaction is lost, as it is when a process dies.
             if connection._connection is not None:
+                disk.left_open += 1
                 connection._connection.close()
                 connection._connection = None
 

@@ -17,7 +17,7 @@ ROOT: Final = Path(__file__).parents[2]
 KEPT: Final = Path(__file__).parents[1] / "seeds.txt"
 SECONDS: Final = float(os.environ.get("AGENTD_SIMULATION_SECONDS", "20"))
 SEEDS: Final = int(os.environ.get("AGENTD_SIMULATION_SEEDS", "0"))
-SLICE_SECONDS: Final = min(SECONDS, 45.0)
+SLICE_SECONDS: Final = min(SECONDS, 60.0)
 PROCESSES: Final = 2
 _ENVIRONMENT: Final = {key: value for key, value in os.environ.items() if key != "PYTHONHASHSEED"}
 
@@ -94,7 +94,7 @@ def test_worlds_end_alike_whatever_becomes_of_their_events() -> None:
 
 @pytest.mark.timeout(900)
 def test_a_slice_of_the_single_faults_harms_nothing() -> None:
-    width = 40
+    width = 8
     turn = fresh(width // PROCESSES)
     running = [
         begin("complete", "--slice", f"{turn * PROCESSES + place + 1}/{width}", "--seconds", str(SLICE_SECONDS))

@@ -28,6 +28,7 @@ from tests.simulation.daemon import Daemon
 from tests.simulation.engine import travel
 from tests.simulation.exchange import Wire
 from tests.simulation.faults import FaultMenu
+from tests.simulation.http_edge import forget_all
 from tests.simulation.knobs import Knobs, draw, turned
 from tests.simulation.loop import SimulatedLoop, Stalled, live
 from tests.simulation.nemesis import calm, run_bystander, unleash
@@ -248,6 +249,7 @@ class World:
                 self.violated("expected otherwise", complaint)
         self.last_sessions = self.oracle.sessions()
         self.oracle.close()
+        forget_all()
         self.digest = zlib.crc32(repr((self.oracle.digest, len(self.daemon.history))).encode(), self.digest)
 
     def _at_random(self) -> None:
@@ -277,6 +279,7 @@ class World:
             self.timeline, seed=f"{self.seed}/life {self.lives}", reorder=self.knobs.reorder
         )
         self.stop_at = self.program = None
+        self.disk.connections, self.disk.left_open = [], 0
         self._wish_queue.clear()
         self._wish_bell = self._signal = self._root = None
         quiet = self.timeline.now >= self.knobs.quiet_at_s
@@ -297,6 +300,8 @@ class World:
         finally:
             gc.enable()
             self.daemon.events.readers = []
+        if how != "killed" and self.disk.left_open:
+            self.violated("S10", f"it {how}, and left {self.disk.left_open} connections to its ledger open")
         self.ends[how] += 1
         self.steps += loop.steps
         self.digest = zlib.crc32(b"%d %d" % (loop.digest, loop.steps), self.digest)
