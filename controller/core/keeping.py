@@ -58,16 +58,18 @@ def is_pruning(session: Session) -> bool:
 
 
 def may_be_our_removal(session: Session, *, now: Instant) -> bool:
-    """Whether a container that has gone while its session was at rest may have been taken by a removal of ours.
+    """Whether a container that has gone while nothing ran in it may have been taken by a removal of ours.
 
     One that the engine gave no certain answer to can come late. It takes nothing that runs: nothing of ours is forced.
     """
-    return session.removal_again_at is not None and now <= session.removal_again_at and is_pruning(session)
+    asked = session.removal_again_at is not None and now <= session.removal_again_at
+    return asked and (is_pruning(session) or (session.phase is Phase.STARTING and not session.removal_wanted))
 
 
 def pruned(draft: Draft) -> None:
     """The container is gone as was decided. The session lives on without it; a start makes it a new one."""
     session, attempt = draft.session, draft.attempt
+    at_rest = session.phase is not Phase.STARTING
     if attempt is not None and attempt.ended_at is None:
         # It was made, never started, and stopped being wanted.
         attempt = replace(attempt, ended_at=draft.now, looked_at_end=True)
@@ -75,14 +77,14 @@ def pruned(draft: Draft) -> None:
         session,
         attempt=attempt,
         container=None,
-        removal_again_at=None,
-        desired=session.desired if session.restart_wanted else Desired.STOPPED,
+        removal_again_at=None if at_rest else session.removal_again_at,
+        desired=Desired.STOPPED if at_rest and not session.restart_wanted else session.desired,
     )
-    age = between(session.since, draft.now)
+    age = f", {between(session.since, draft.now)} after its end" if at_rest else ""
     draft.tell(
         actor=ACTOR_CONTROLLER,
         reason=Reason.CONTAINER_PRUNED,
-        message=f"its container is removed, {age} after its end; what it left behind is kept",
+        message=f"its container is removed{age}; what it left behind is kept",
     )
 
 

@@ -6,7 +6,7 @@ from typing import Final, assert_never
 from controller.core.draft import Draft
 from controller.core.ending import end_attempt
 from controller.core.judging import End
-from controller.core.keeping import is_pruning, not_pruned, pruned
+from controller.core.keeping import is_pruning, may_be_our_removal, not_pruned, pruned
 from controller.core.leaving import container_gone, started_and_gone
 from controller.core.looks import on_seen
 from controller.core.opening import expect_attempt
@@ -65,7 +65,7 @@ def _draw_consequences(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> Non
 
 def _after_create(draft: Draft, outcome: Outcome) -> None:
     if outcome.kind is OutcomeKind.DONE and outcome.snapshot is not None:
-        draft.session = replace(draft.session, container=outcome.snapshot.facts)
+        draft.session = replace(draft.session, container=outcome.snapshot.facts, removal_again_at=None)
         expect_attempt(draft, outcome.snapshot.facts)
         wanted = draft.session.desired is Desired.RUNNING and draft.session.stop_wanted is None
         if wanted and not draft.session.removal_wanted:
@@ -89,19 +89,26 @@ def _after_start(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:
         case OutcomeKind.REFUSED:
             _start_refused(draft, outcome)
         case OutcomeKind.GONE:
-            if _is_to_run_anew(draft.session) and not outcome.maybe_done:
-                _make_anew(draft, outcome)
-            elif _is_to_run_anew(draft.session):
-                draft.session = replace(draft.session, container=None)
-                started_and_gone(draft, "it may have been started")
-            elif draft.session.removed_at is None:
-                container_gone(draft)
+            _nothing_to_start(draft, outcome)
         case OutcomeKind.DROPPED | OutcomeKind.SUPERSEDED:
             if draft.session.phase is Phase.STARTING and draft.session.stop_wanted is None:
                 retry_later(draft, message="the engine gave no certain answer to the start")
             draft.look(cause=LookCause.ACTION)
         case _:
             assert_never(outcome.kind)
+
+
+def _nothing_to_start(draft: Draft, outcome: Outcome) -> None:
+    by_us_perhaps = may_be_our_removal(draft.session, now=draft.now)
+    if by_us_perhaps and draft.session.container is not None:
+        pruned(draft)
+    if _is_to_run_anew(draft.session) and not outcome.maybe_done:
+        _make_anew(draft, outcome)
+    elif _is_to_run_anew(draft.session):
+        draft.session = replace(draft.session, container=None)
+        started_and_gone(draft, "it may have been started")
+    elif draft.session.removed_at is None and not by_us_perhaps:
+        container_gone(draft)
 
 
 def _is_to_run_anew(session: Session) -> bool:

@@ -159,6 +159,8 @@ def _renew(draft: Draft, asked: VerbRequested) -> Reply:
     session = draft.session
     if asked.ttl_s is None or asked.ttl_s <= 0:
         return Reply(accepted=False, message="a renewal needs a time in seconds")
+    if session.is_external:
+        return Reply(accepted=False, message=f"{session.name} is external: it has no time to live")
     if session.phase in (Phase.STOPPED, Phase.FAILED):
         return Reply(accepted=False, message=f"{session.name} has ended: there is nothing to renew")
     if session.phase is Phase.STOPPING or session.stop_wanted is not None:

@@ -307,6 +307,14 @@ def test_a_successor_is_taken_over_though_the_engines_clock_was_set_back_before_
     assert story.session.phase is Phase.RUNNING
 
 
+def test_an_external_container_is_given_no_time_after_which_it_would_be_stopped() -> None:
+    story, _ = watched()
+    reply = story(replace(make.verb(Verb.RENEW, 5), ttl_s=60.0)).reply
+    assert reply is not None
+    assert not reply.accepted
+    assert story.session.expires_at is None
+
+
 def test_a_run_that_the_engine_has_forgotten_has_ended_and_nobody_knows_how() -> None:
     story, facts = watched()
     story(make.event(EventAction.DIE, 5, exit_code=1))

@@ -286,6 +286,38 @@ def test_a_removal_that_comes_late_though_it_was_given_up_is_ours() -> None:
     assert story.told()[-1] == (Phase.STOPPED, Phase.STOPPED, Reason.CONTAINER_PRUNED)
 
 
+def _restarted_while_its_removal_is_unanswered() -> Story:
+    story = _ended(1)
+    story(_look(make.exited(1), 105))
+    story(make.verb(Verb.RESTART, 106))
+    story(make.outcome(story.action, 225, kind=OutcomeKind.DROPPED))
+    assert (story.session.phase, story.action.kind) == (Phase.STARTING, ActionKind.START)
+    return story
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_removal_that_comes_late_is_ours_though_a_start_was_asked_for_and_that_makes_it_anew(*, told: bool) -> None:
+    story = _restarted_while_its_removal_is_unanswered()
+    start = story.action
+    if told:
+        story(make.event(EventAction.DESTROY, 226))
+    story(make.outcome(start, 227, kind=OutcomeKind.GONE))
+    assert [row.reason for row in story.rows].count(Reason.CONTAINER_PRUNED) == 1
+    assert (story.action.kind, story.session.desired) == (ActionKind.CREATE, Desired.RUNNING)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_session_that_was_stopped_meanwhile_stays_without_its_container(*, told: bool) -> None:
+    story = _restarted_while_its_removal_is_unanswered()
+    start = story.action
+    story(make.verb(Verb.STOP, 225.5))
+    if told:
+        story(make.event(EventAction.DESTROY, 226))
+    story(make.outcome(start, 227, kind=OutcomeKind.GONE))
+    assert [row.reason for row in story.rows].count(Reason.CONTAINER_PRUNED) == 1
+    assert (story.session.phase, story.session.removed_at, story.session.container) == (Phase.STOPPED, None, None)
+
+
 def test_whoever_removes_it_by_force_or_much_later_is_somebody_else() -> None:
     forced = _superseded_and_ended_again()
     story = _ended(1)

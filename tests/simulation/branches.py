@@ -117,22 +117,30 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=300)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=0.0)
+    parser.add_argument("--width", type=int, default=16, help="of the single faults, every so many-th is played, too")
     asked = parser.parse_args()
     assert not any(name.startswith(PACKAGE) for name in sys.modules), "core is imported before it could be marked"
     finder = MarkingFinder()
     sys.meta_path.insert(0, finder)
     from tests.simulation.campaign import Result, campaign
+    from tests.simulation.complete import Tour, tour
     from tests.simulation.playing import Shape
+    from tests.simulation.scenarios import SCENARIOS
 
     total = Result()
     seeds = [str(number) for number in range(asked.first, asked.first + asked.seeds)]
     for result in campaign(seeds, Shape(), seconds=asked.seconds):
         total.add(result)
+    faults = Tour()
+    for scenario in SCENARIOS:
+        for _ in tour(scenario, lambda number, _: number % asked.width == 0, faults, trace=False):
+            pass
     missing = [name for name in finder.branches if name not in finder.taken]
     for name in missing:
         print(f"never: {name}")
     share = 1 - len(missing) / len(finder.branches)
-    print(f"{len(total.seeds)} seeds took {share:.1%} of {len(finder.branches)} branches of core/")
+    played = f"{len(total.seeds)} seeds and {faults.runs} single faults"
+    print(f"{played} took {share:.1%} of {len(finder.branches)} branches of core/")
     return 0 if share >= WANTED else 1
 
 

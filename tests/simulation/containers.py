@@ -108,6 +108,9 @@ class Status(StrEnum):
     PAUSED = "paused"
     RESTARTING = "restarting"
     EXITED = "exited"
+    REMOVING = "removing"
+    DEAD = "dead"
+    """Its removal failed half-way."""
 
 
 @dataclass(kw_only=True)
@@ -198,7 +201,7 @@ def shown_health(container: Container) -> Health:
 
 def snapshot(container: Container) -> Snapshot:
     """What an inspect answers."""
-    ended = container.status in (Status.EXITED, Status.RESTARTING)
+    ended = container.status in (Status.EXITED, Status.DEAD, Status.RESTARTING)
     return Snapshot(
         facts=ContainerFacts(
             id=container.id,
@@ -233,6 +236,7 @@ def listed(container: Container) -> ListedContainer:
         labels=dict(container.labels),
         state=ContainerState(container.status),
         created_at=container.created_at,
+        # The list has no number: it is read from the words of the status, and a dead one has none.
         exit_code=container.exit_code if container.status in (Status.EXITED, Status.RESTARTING) else None,
         health=_listed_health(container),
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from controller.errors import ContainerGone, EngineConflict, EngineRefused
+from controller.errors import ContainerGone, EngineConflict, EngineRefused, EngineUnavailable
 from controller.model.container import EngineRestart, ProbeResult
 from controller.model.ids import ContainerId, EngineId
 from controller.model.instant import Instant, after
@@ -62,6 +62,10 @@ class Traits:
     status_survives: float = 0.7
     """How likely containerd still has the exit status of a container that ended while the daemon was down."""
     oom_after_die: float = 0.3
+    removal_s: float = 0.0
+    """How long a removal takes on its disk, at the most."""
+    removal_fails: float = 0.0
+    """How likely a removal fails half-way, because something holds its files."""
     id: EngineId = FIRST_ENGINE
 
 
@@ -221,6 +225,30 @@ class Daemon:
             self._end_now(container, 137, by=by)
         container.status = Status.EXITED
         self._destroy(container, by=by)
+
+    def remove_in_time(self, container: Container, *, done: Done) -> None:
+        """As a client asks: it is `removing` for a while, and may be `dead` after that. Raises EngineConflict."""
+        if not self.traits.removal_s or container.running:
+            self.remove(container)
+            done(None)
+            return
+        if container.status is Status.REMOVING:
+            raise EngineConflict(f"removal of container {container.name} is already in progress")
+        container.removing = container.restart_cancelled = True
+        container.status = Status.REMOVING
+        self.timeline.after(self.rng.uniform(0, self.traits.removal_s), lambda: self._end_removal(container, done))
+
+    def _end_removal(self, container: Container, done: Done) -> None:
+        if container.status is not Status.REMOVING:
+            return  # The daemon was killed meanwhile, and has forgotten that it was about to; or it is gone.
+        if self.frozen:
+            self.on_thaw.append(lambda: self._end_removal(container, done))
+        elif self.rng.random() < self.traits.removal_fails:
+            container.status, container.error = Status.DEAD, "driver failed to remove root filesystem: device busy"
+            done(EngineUnavailable(f"500: {container.error}"))
+        else:
+            self._destroy(container, by="client")
+            done(None)
 
     def _destroy(self, container: Container, *, by: str) -> None:
         self._stop_probes(container)

@@ -169,10 +169,10 @@ class SimulatedEngine(ExecutionBackend):
         await call(self._wire, "stop", effect, limit_s=limit, target=container, life=self._life)
 
     async def remove(self, container: ContainerId) -> None:
-        def effect() -> None:
-            self._daemon.remove(self._daemon.find(container))
+        def effect(done: Done) -> None:
+            self._daemon.remove_in_time(self._daemon.find(container), done=done)
 
-        await self._ask("remove", self._wire.limits.remove_s, effect, target=container)
+        await call(self._wire, "remove", effect, limit_s=self._wire.limits.remove_s, target=container, life=self._life)
 
     # --- logs, and the sketch's operations -------------------------------------------------------------------------
 

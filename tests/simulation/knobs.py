@@ -135,6 +135,13 @@ def draw(
     )
 
 
+def remove_slowly(traits: Traits, rng: random.Random) -> None:
+    """In one world of four a removal takes its time, and may fail: by dice of its own."""
+    if rng.random() < 0.25:
+        traits.removal_s = rng.choice((0.5, 5.0, 20.0))
+        traits.removal_fails = rng.choice((0.0, 0.3))
+
+
 def _settings(rng: random.Random, path: str) -> Settings:
     return Settings(
         docker_host="unix:///simulated",

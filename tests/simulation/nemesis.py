@@ -56,6 +56,7 @@ def calm(world: "World") -> None:
         kill_daemon(world.daemon)
     start_daemon(world.daemon)
     world.daemon.tame = True
+    world.daemon.traits.removal_fails = 0.0
     _roomy_inbox(world)
     if world.loop is not None:
         world.loop.crash_at = None

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 LOOK_EVERY_S: Final = 5.0
+EXPLAIN_EVERY: Final = 4
+"""Looks from one session that is told in words to the next."""
 STREAM_SLACK_S: Final = 60.0
 EXIT_SLACK_S: Final = 5.0
 
@@ -57,6 +59,7 @@ class Oracle:
         self.digest = 0
         self.reasons: Tally[str] = Tally()
         self.recall = Recall()
+        self._looks = 0
         self._anew: set[str] = set()
         """Sessions that were pruned and are recorded again: their rows are no movement."""
         self.settled: tuple[int, int] | None = None
@@ -68,6 +71,8 @@ class Oracle:
 
         def again() -> None:
             self.look()
+            if not world.menu.calm:
+                self._explain_one()
             world.timeline.after(LOOK_EVERY_S, again)
 
         world.timeline.after(LOOK_EVERY_S, again)
@@ -264,7 +269,13 @@ class Oracle:
 
     def explain(self) -> None:
         """In the midst of it, too, each session can be told in words."""
-        verdict.explained(self._world)
+        verdict.explained(self._world, self.sessions())
+
+    def _explain_one(self) -> None:
+        """One session after the other, while things happen to it."""
+        self._looks += 1
+        if self._looks % EXPLAIN_EVERY == 0 and (sessions := self.sessions()):
+            verdict.explained(self._world, [sessions[self._looks // EXPLAIN_EVERY % len(sessions)]])
 
     def at_the_end(self) -> None:
         """Everything that can be judged only when all is over."""

@@ -32,6 +32,9 @@ def kill_daemon(daemon: Daemon) -> None:
             if stop.kill is not None:
                 stop.kill.call_off()
         container.stops.clear()
+        if container.status is Status.REMOVING:
+            # That it was being removed is not written down anywhere.
+            container.status, container.removing = Status.EXITED, False
 
 
 def stop_daemon(daemon: Daemon) -> None:
@@ -156,7 +159,7 @@ def _restart_by_policy(daemon: Daemon, container: Container, *, was_running: boo
             wanted = was_running and container.exit_code != 0
         case _:
             wanted = False
-    if wanted and not container.running:
+    if wanted and not container.running and container.status is not Status.DEAD:
         container.restart_count = container.failures = 0
         container.backoff_s = 0.1
         container.restart_cancelled = container.manually_stopped = False

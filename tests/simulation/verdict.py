@@ -4,6 +4,7 @@ Judged once, when faults and wishes have been over for long enough, and again at
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +35,8 @@ _PHASES: Final[dict[Status, tuple[Phase, ...]]] = {
     Status.PAUSED: (Phase.PAUSED,),
     Status.RESTARTING: (Phase.BACKOFF,),
     Status.EXITED: (Phase.STOPPED, Phase.FAILED, Phase.BACKOFF),
+    Status.REMOVING: (Phase.STOPPED, Phase.FAILED),
+    Status.DEAD: (Phase.STOPPED, Phase.FAILED),
 }
 
 
@@ -142,7 +145,7 @@ def at_the_end(world: "World") -> None:
     """S13: every exit code on record is the one that the engine knew. And L1 once more."""
     converged(world)
     keeping.at_the_end(world)
-    explained(world)
+    explained(world, world.oracle.sessions())
     replayed(world)
     ends = _ends(world.daemon.history)
     for container, started_at, number, body in world.oracle.query(
@@ -164,9 +167,9 @@ def at_the_end(world: "World") -> None:
             world.violated("S13", f"attempt {number} of {name} ended with {truth.code}, told as {told['exit_code']}")
 
 
-def explained(world: "World") -> None:
-    """Each session can be told in words, whatever it has come to."""
-    for session in world.oracle.sessions():
+def explained(world: "World", sessions: Sequence[Session]) -> None:
+    """Each of these can be told in words, whatever it has come to."""
+    for session in sessions:
         rows = [
             JournalRow(seq=seq, decision=decision, committed_at=at, draft=codec.DRAFT.from_text(body))
             for seq, decision, at, body in world.oracle.query(

@@ -14,8 +14,8 @@ from controller.errors import ControllerError
 from controller.interfaces import Answer, LedgerReader, Requests
 from controller.model.ids import SessionId, SessionName
 from controller.model.instant import Instant
-from controller.model.observation import ConnectionChanged, Verb
-from controller.model.session import Session
+from controller.model.observation import ConnectionChanged, Verb, VerbRequested
+from controller.model.session import Origin, Session
 from controller.model.spec import RestartMode, RestartPolicy, SessionSpec
 from tests.simulation.containers import Container
 from tests.simulation.engine import PROBED
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 ALL_CONNECT: Final = "all connect"
 READ: Final = "read"
+EMBEDDER: Final = "embedder"
 _WITHOUT_SESSION: Final = {
     "sweep": ("POST", "/v1/reconcile"),
     "dry sweep": ("POST", "/v1/reconcile?dry_run=true"),
@@ -83,10 +84,42 @@ def _make_rarer_wishes(world: "World") -> None:
     when = 10.0
     while a_minute and (when := when + rng.expovariate(a_minute / 60)) < world.knobs.quiet_at_s:
         world.timeline.at(when, lambda: world.wish((_rare(world, rng), None)))
+    _make_embedders_wishes(world)
     for turn in range(CONNECTING_COUNT):
         # Who must hold a connection has one from the quiet hour on.
         at = world.knobs.quiet_at_s + CONNECTING_EVERY_S * turn
         world.timeline.at(at, lambda: _connect_whom_it_lacks(world))
+
+
+def _make_embedders_wishes(world: "World") -> None:
+    """Somebody embeds the program and asks its port for requests, past all that HTTP would have refused before."""
+    rng = world.dice("embedder")
+    a_minute = rng.choice((0.0, 0.0, 2.0))
+    when = 15.0
+    while a_minute and (when := when + rng.expovariate(a_minute / 60)) < world.knobs.quiet_at_s:
+        world.timeline.at(when, lambda: world.wish((Wish(at=world.timeline.now, what=EMBEDDER, session=""), None)))
+
+
+async def _ask_as_embedder(world: "World", wish: Wish, counter: Counter, now: Instant) -> Answer | None:
+    """Any verb, of any session on record: orphans, external and removed ones too."""
+    rng = world.dice(f"embedder at {wish.at}")
+    found = await counter.ledger.sessions(include_removed=True)
+    if not found:
+        return None
+    odd = [one for one in found if one.origin is not Origin.REQUESTED or one.removed_at is not None]
+    session = rng.choice(odd if odd and rng.random() < 0.5 else found)
+    wish.verb, wish.session_id, wish.session = rng.choice(tuple(Verb)), session.id, session.name
+    wish.what = f"{wish.verb.value} by an embedder"
+    if wish.verb is Verb.ADOPT and session.origin is Origin.ORPHAN and session.container is not None:
+        world.bystanders[session.container.id] = "adopted"
+    asked = VerbRequested(
+        verb=wish.verb,
+        actor="embedder",
+        force=rng.random() < 0.5,
+        ttl_s=rng.choice((None, 0.0, 60.0)),
+        observed_at=now,
+    )
+    return await counter.requests.verb(session.id, asked)
 
 
 def _connect_whom_it_lacks(world: "World") -> None:
@@ -148,6 +181,8 @@ async def _ask(world: "World", wish: Wish, spec: SessionSpec | None, counter: Co
             if _lacks_a_connection(one):
                 await counter.requests.verb(one.id, ConnectionChanged(connected=True, observed_at=now))
         return Answer(accepted=True)
+    if wish.what == EMBEDDER:
+        return await _ask_as_embedder(world, wish, counter, now)
     if wish.what in _WITHOUT_SESSION:
         method, path = _WITHOUT_SESSION[wish.what]
         await counter.edge.ask(method, path, {"container": wish.session} if wish.what == "adopt" else None)

@@ -29,7 +29,7 @@ from tests.simulation.engine import travel
 from tests.simulation.exchange import Wire
 from tests.simulation.faults import FaultMenu
 from tests.simulation.http_edge import forget_all
-from tests.simulation.knobs import Knobs, draw, turned
+from tests.simulation.knobs import Knobs, draw, remove_slowly, turned
 from tests.simulation.loop import SimulatedLoop, Stalled, live
 from tests.simulation.nemesis import calm, run_bystander, unleash
 from tests.simulation.oracle import Oracle
@@ -85,6 +85,8 @@ class World:
         self.still_s = max(STILL_LEAST_S, STILL_TURNS * self.knobs.slowest_turn_s)
         self.daemon = Daemon(timeline=self.timeline, rng=self.dice("engine"), traits=self.knobs.traits)
         self.daemon.missing_images.add("no-such")
+        if script is None:
+            remove_slowly(self.knobs.traits, self.dice("removals"))
         self.menu = self._menu()
         self.wire = Wire(
             daemon=self.daemon,
