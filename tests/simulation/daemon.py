@@ -226,28 +226,28 @@ class Daemon:
         container.status = Status.EXITED
         self._destroy(container, by=by)
 
-    def remove_in_time(self, container: Container, *, done: Done) -> None:
+    def remove_in_time(self, container: Container, *, done: Done, by: str = "client") -> None:
         """As a client asks: it is `removing` for a while, and may be `dead` after that. Raises EngineConflict."""
         if not self.traits.removal_s or container.running:
-            self.remove(container)
+            self.remove(container, by=by)
             done(None)
             return
         if container.status is Status.REMOVING:
             raise EngineConflict(f"removal of container {container.name} is already in progress")
         container.removing = container.restart_cancelled = True
         container.status = Status.REMOVING
-        self.timeline.after(self.rng.uniform(0, self.traits.removal_s), lambda: self._end_removal(container, done))
+        self.timeline.after(self.rng.uniform(0, self.traits.removal_s), lambda: self._end_removal(container, done, by))
 
-    def _end_removal(self, container: Container, done: Done) -> None:
+    def _end_removal(self, container: Container, done: Done, by: str) -> None:
         if container.status is not Status.REMOVING:
             return  # The daemon was killed meanwhile, and has forgotten that it was about to; or it is gone.
         if self.frozen:
-            self.on_thaw.append(lambda: self._end_removal(container, done))
+            self.on_thaw.append(lambda: self._end_removal(container, done, by))
         elif self.rng.random() < self.traits.removal_fails:
             container.status, container.error = Status.DEAD, "driver failed to remove root filesystem: device busy"
             done(EngineUnavailable(f"500: {container.error}"))
         else:
-            self._destroy(container, by="client")
+            self._destroy(container, by=by)
             done(None)
 
     def _destroy(self, container: Container, *, by: str) -> None:

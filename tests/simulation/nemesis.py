@@ -211,7 +211,10 @@ def _removes(world: "World", rng: random.Random) -> str:
     container = _pick(world, rng, lambda one: True)
     if container is None:
         return ""
-    world.daemon.remove(container, force=True, by="outsider")
+    if container.running:
+        world.daemon.remove(container, force=True, by="outsider")
+    else:
+        world.daemon.remove_in_time(container, done=lambda _: None, by="outsider")
     return container.name
 
 

@@ -152,8 +152,7 @@ class Oracle:
 
     def look(self) -> None:
         """S2, S8: the journal only grows, without a hole, and each row begins where the one before it ended."""
-        retain_s = self._world.knobs.settings.retain_days * DAY_S
-        self._oldest_kept = max(self._oldest_kept, after(self._world.clock.now(), -retain_s))
+        self._age()
         for row in self.query(
             "SELECT seq, kind, session_id, body, committed_at FROM journal WHERE seq > ? ORDER BY seq", self._seq
         ):
@@ -163,6 +162,10 @@ class Oracle:
         self._leaves_when_told()
         bounds.judge(self._world)
         self._settle()
+
+    def _age(self) -> None:
+        retain_s = self._world.knobs.settings.retain_days * DAY_S
+        self._oldest_kept = max(self._oldest_kept, after(self._world.clock.now(), -retain_s))
 
     def _read(self, seq: int, kind: str, session_id: str | None, body: str, committed_at: Instant) -> None:
         world = self._world
@@ -258,6 +261,7 @@ class Oracle:
 
     def after_life(self) -> None:
         """S1: what was committed is there after the death, whatever kind of death it was, or old enough to go."""
+        self._age()
         limit = self._oldest_kept
         (found,) = self.query(
             "SELECT count(*) FROM journal WHERE seq <= ? AND committed_at >= ?", self._seq, limit

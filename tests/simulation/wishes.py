@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from controller.core.restart_policy import unreachable
+from controller.core.specs import spec_hash
 from controller.core.wording import MIB
 from controller.errors import ControllerError
 from controller.interfaces import Answer, LedgerReader, Requests
 from controller.model.ids import SessionId, SessionName
 from controller.model.instant import Instant
-from controller.model.observation import ConnectionChanged, Verb, VerbRequested
+from controller.model.observation import ConnectionChanged, SessionRequested, Verb, VerbRequested
 from controller.model.session import Origin, Session
 from controller.model.spec import RestartMode, RestartPolicy, SessionSpec
 from tests.simulation.containers import Container
@@ -103,6 +104,8 @@ def _make_embedders_wishes(world: "World") -> None:
 async def _ask_as_embedder(world: "World", wish: Wish, counter: Counter, now: Instant) -> Answer | None:
     """Any verb, of any session on record: orphans, external and removed ones too."""
     rng = world.dice(f"embedder at {wish.at}")
+    if rng.random() < 0.2:
+        return await _create_as_embedder(world, wish, counter, now, rng)
     found = await counter.ledger.sessions(include_removed=True)
     if not found:
         return None
@@ -120,6 +123,27 @@ async def _ask_as_embedder(world: "World", wish: Wish, counter: Counter, now: In
         observed_at=now,
     )
     return await counter.requests.verb(session.id, asked)
+
+
+async def _create_as_embedder(
+    world: "World", wish: Wish, counter: Counter, now: Instant, rng: random.Random
+) -> Answer | None:
+    """A session under a name that is taken, or free; in a mode, perhaps, that forbids it."""
+    spec = random_spec(rng)
+    wish.session, wish.session_id = f"s{rng.randrange(world.knobs.sessions_count)}", SessionId(rng.randbytes(16).hex())
+    wish.what = "create by an embedder"
+    meta = await counter.ledger.meta()
+    return await counter.requests.create(
+        SessionRequested(
+            session_id=wish.session_id,
+            name=SessionName(wish.session),
+            spec=spec,
+            spec_hash=spec_hash(spec, meta.key),
+            start=rng.random() < 0.9,
+            actor="embedder",
+            observed_at=now,
+        )
+    )
 
 
 def _connect_whom_it_lacks(world: "World") -> None:
