@@ -101,13 +101,13 @@ def agrees(session: Session, row: ListedContainer) -> bool:
             return session.phase is Phase.PAUSED
         case ContainerState.RESTARTING:
             return session.phase is Phase.BACKOFF
-        case ContainerState.EXITED:
+        case ContainerState.EXITED | ContainerState.DEAD:
             code_told = ended is not None and None not in (row.exit_code, ended.exit_code)
             same = not code_told or (ended is not None and row.exit_code == ended.exit_code)
             # In the engine's own back-off it would be `restarting`; in ours it waits for our start.
             rests = session.phase.is_ended and (session.phase is not Phase.BACKOFF or is_ours_to_start(session))
             return rests and same and session.attempt is not None and session.attempt.looked_at_end
-        case ContainerState.REMOVING | ContainerState.DEAD | ContainerState.UNKNOWN:
+        case ContainerState.REMOVING | ContainerState.UNKNOWN:
             return False
         case _:
             assert_never(row.state)

@@ -13,6 +13,7 @@ from controller.core.opening import expect_attempt
 from controller.core.pursuing import pursue
 from controller.core.settling import begin, retry_later, settle
 from controller.model.action import Action, ActionKind, Outcome, OutcomeKind
+from controller.model.container import ContainerState, LogTail, Snapshot
 from controller.model.journal import RowKind
 from controller.model.observation import ContainerSeen, LookCause, OutcomeSeen
 from controller.model.phase import Desired, Phase
@@ -129,6 +130,9 @@ def _start_refused(draft: Draft, outcome: Outcome) -> None:
     if session.phase is not Phase.STARTING:
         draft.look(cause=LookCause.ACTION)
         return
+    if outcome.snapshot is not None and outcome.snapshot.state is ContainerState.DEAD:
+        _beyond_use(draft, outcome, outcome.snapshot)
+        return
     code = outcome.snapshot.exit_code if outcome.snapshot is not None else None
     error = outcome.message or (outcome.snapshot.error if outcome.snapshot is not None else "")
     if attempt is None or attempt.ended_at is not None:
@@ -140,6 +144,19 @@ def _start_refused(draft: Draft, outcome: Outcome) -> None:
             return
         expect_attempt(draft, session.container)
     end_attempt(draft, End(exit_code=code, error=error, never_started=True, looked=True))
+
+
+def _beyond_use(draft: Draft, outcome: Outcome, snapshot: Snapshot) -> None:
+    """Its container will never be started again. One of our making is removed at last, and made anew."""
+    session, attempt = draft.session, draft.attempt
+    wanted = session.desired is Desired.RUNNING and session.stop_wanted is None and not session.removal_wanted
+    _will_never_work(draft, outcome)
+    replaceable = session.origin is Origin.REQUESTED and session.spec is not None and draft.rules.may_manage
+    if wanted and replaceable and attempt is not None:
+        if not attempt.evidence_kept:
+            draft.keep(snapshot, LogTail(lines=(), truncated=False, absent="its container is dead"))
+        draft.session = replace(draft.session, desired=Desired.RUNNING, restart_wanted=True)
+        draft.act(ActionKind.REMOVE, why="its container is dead")
 
 
 def _after_stop(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:

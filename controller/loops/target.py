@@ -11,6 +11,7 @@ from controller.model.container import ContainerState, Snapshot
 from controller.model.instant import Instant, seconds_between
 from controller.model.session import Attempt, Session
 
+DEAD: Final = "its container is dead: the engine could not remove all of it, and starts it no more"
 _RUNS: Final = (ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING)
 
 
@@ -23,7 +24,8 @@ def already(action: Action, snapshot: Snapshot, *, attempts: Sequence[Attempt] =
     """
     runs = [one for one in attempts if one.container == action.container]
     kind = _already(action, snapshot, moved=_has_moved(action, snapshot, runs))
-    return None if kind is None else Outcome(action=action, kind=kind, snapshot=snapshot)
+    message = DEAD if kind is OutcomeKind.REFUSED else ""
+    return None if kind is None else Outcome(action=action, kind=kind, message=message, snapshot=snapshot)
 
 
 def is_of_another(labels: Mapping[str, str], *, session: Session, rules: Rules) -> str:
@@ -40,6 +42,8 @@ def _already(action: Action, snapshot: Snapshot, *, moved: bool) -> OutcomeKind 
     if snapshot.state is ContainerState.REMOVING:
         raise EngineUnavailable("the engine is removing it")
     match action.kind:
+        case ActionKind.START if snapshot.state is ContainerState.DEAD:
+            return OutcomeKind.REFUSED
         case ActionKind.START:
             return OutcomeKind.DONE if runs or moved else None
         case ActionKind.STOP if not runs:

@@ -60,6 +60,9 @@ class Oracle:
         self.reasons: Tally[str] = Tally()
         self.recall = Recall()
         self._looks = 0
+        self._on_record: set[str] = set()
+        self.forgot_at = float("-inf")
+        """When a session was pruned last: what is left of its containers is recorded anew by the next sweep."""
         self._anew: set[str] = set()
         """Sessions that were pruned and are recorded again: their rows are no movement."""
         self.settled: tuple[int, int] | None = None
@@ -157,6 +160,10 @@ class Oracle:
             "SELECT seq, kind, session_id, body, committed_at FROM journal WHERE seq > ? ORDER BY seq", self._seq
         ):
             self._read(*row)
+        on_record = {session_id for (session_id,) in self.query("SELECT id FROM sessions")}
+        if self._on_record - on_record:
+            self.forgot_at = self._world.timeline.now
+        self._on_record = on_record
         self._one_container_a_session()
         self._no_dead_stream()
         self._leaves_when_told()

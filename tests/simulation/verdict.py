@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 LONGEST_WAIT_S: Final = 376.0
+SWEEP_SLACK_S: Final = 15.0
+"""Beyond its interval, until a sweep has looked at what it found."""
 _PHASES: Final[dict[Status, tuple[Phase, ...]]] = {
     Status.CREATED: (Phase.PENDING, Phase.FAILED, Phase.STOPPED, Phase.BACKOFF),
     Status.RUNNING: (Phase.RUNNING,),
@@ -102,6 +104,9 @@ def _is_driven(session: Session) -> bool:
 
 def _is_known(world: "World", container: Container, session: Session | None) -> None:
     kind = world.bystanders.get(container.id)
+    since_s = world.timeline.now - world.oracle.forgot_at
+    if since_s < world.knobs.settings.sweep_interval_s + SWEEP_SLACK_S:
+        return
     if kind == "external" and session is None and not _has_a_rival(world, container):
         world.violated("L1", f"{container.name} asks to be watched, and no session is its")
     settings = world.knobs.settings
