@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from controller.model.action import OutcomeKind
+from controller.model.action import ActionKind, OutcomeKind
 from controller.model.container import ContainerFacts, ContainerState, EngineRestart, EventAction
 from controller.model.exit import Confidence
 from controller.model.ids import ContainerId
@@ -338,6 +338,37 @@ def test_a_start_whose_answer_was_lost_with_its_container_is_not_made_anew() -> 
     story(sent_before)
     assert stands(story) == (Phase.FAILED, Reason.LOST)
     assert not story.session.open_actions
+
+
+def test_a_dead_container_of_ours_is_removed_at_last_and_made_anew() -> None:
+    story = running_session(make.spec())
+    story(make.event(EventAction.DIE, 5, exit_code=0))
+    story(make.seen(make.exited(0)))
+    story(make.verb(Verb.START, 10))
+    dead = replace(make.exited(0), state=ContainerState.DEAD)
+    story(make.outcome(story.action, 11, kind=OutcomeKind.REFUSED, shot=dead, message="dead"))
+    assert story.action.kind is ActionKind.REMOVE
+    assert [kept.container_id for kept in story.last.evidence] == [dead.facts.id]
+    story(make.outcome(story.action, 12))
+    assert (story.action.kind, story.session.phase, story.session.desired) == (
+        ActionKind.CREATE,
+        Phase.PENDING,
+        Desired.RUNNING,
+    )
+
+
+def test_a_dead_container_of_somebody_else_is_left_alone_and_not_started_again_and_again() -> None:
+    facts = make.facts(agentd_watch="true", agentd_restart="always")
+    story = Story()
+    story(make.admitted(make.running(facts=facts), seconds=2))
+    story(make.event(EventAction.DIE, 5, exit_code=1))
+    story(make.seen(replace(make.exited(1), facts=facts)))
+    story(make.verb(Verb.START, 10))
+    dead = replace(make.exited(1), facts=facts, state=ContainerState.DEAD)
+    story(make.outcome(story.action, 11, kind=OutcomeKind.REFUSED, shot=dead, message="dead"))
+    assert stands(story) == (Phase.FAILED, Reason.START_FAILED)
+    assert not story.session.open_actions
+    assert story.session.due_at is None
 
 
 def test_a_run_that_began_and_was_removed_before_anybody_looked_is_told_by_its_late_events() -> None:

@@ -1,6 +1,9 @@
 """How long containers of sessions at rest stay on a real engine, and what stays of them afterwards."""
 
+import json
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -107,6 +110,38 @@ def test_a_start_afterwards_makes_a_new_container_from_the_spec(
     pruned(controller, "again", times=2)
     assert controller.ctl("logs", "again").stdout == "again\n"
     assert controller.ctl("rm", "again").returncode == 0
+
+
+def test_what_the_engine_could_not_remove_whole_is_made_anew_by_a_start(engine: PrivateEngine, tmp_path: Path) -> None:
+    with ControllerProcess(folder=tmp_path, engine_url=engine.url, prefix="dead") as controller:
+        first = controller.create("broken", *FAILS)
+        controller.wait_for("broken", phase="failed")
+        container = str(first["container_id"])
+        with held_by_somebody(engine, container):
+            engine.cli("rm", container, check=False)
+            assert engine.cli("inspect", "--format", "{{.State.Status}}", container).strip() == "dead"
+            controller.request("POST", "/v1/sessions/broken/start?wait=false")
+            until(lambda: told(controller, "broken", "start_failed"), what="it is told that it cannot be started")
+        second = controller.wait_for("broken", attempt=2, phase="failed")
+        assert second["container_id"] not in (None, container)
+        assert container not in containers(engine)
+        (end, *_) = told(controller, "broken", "error_exit")
+        assert isinstance(end["exit"], dict)
+        assert end["exit"]["exit_code"] == 3
+        assert_replays(controller)
+
+
+@contextmanager
+def held_by_somebody(engine: PrivateEngine, container: str) -> Iterator[None]:
+    """While a file of it cannot be deleted, the engine cannot remove it whole."""
+    (inspected,) = json.loads(engine.cli("inspect", container))
+    held = Path(inspected["GraphDriver"]["Data"]["UpperDir"]) / "held"
+    held.touch()
+    subprocess.run(["chattr", "+i", str(held)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", "-i", str(held)], check=True)
 
 
 def test_what_ended_well_goes_at_once_and_what_it_said_stays(

@@ -89,6 +89,13 @@ def test_health_counts_only_while_running(name: str, health: Health, *, has_prob
     assert (inspected(name).health, inspected(name).facts.has_probe) == (health, has_probe)
 
 
+def test_what_a_removal_failed_for_is_no_error_of_the_end() -> None:
+    said = 'driver "overlay2" failed to remove root filesystem'
+    snapshot = translate.snapshot(with_state("agentd-ill", Status="dead", ExitCode=3, Error=said))
+    assert snapshot is not None
+    assert (snapshot.state, snapshot.exit_code, snapshot.error) == (ContainerState.DEAD, 3, "")
+
+
 @pytest.mark.parametrize("status", ["exited", "paused", "restarting", "dead", "created", "of another world"])
 def test_a_stopped_container_is_not_unhealthy_whatever_the_engine_says(status: str) -> None:
     snapshot = translate.snapshot(with_state("agentd-ill", Status=status))

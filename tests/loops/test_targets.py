@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from controller.errors import EngineUnavailable
-from controller.loops.target import already
+from controller.loops.target import DEAD, already
 from controller.model.action import Action, ActionKind, OutcomeKind
 from controller.model.container import ContainerFacts, ContainerState, Snapshot
 from controller.model.ids import ActionId, ContainerId, SessionId
@@ -58,6 +58,13 @@ def test_what_had_never_run_when_its_removal_was_decided_and_has_run_since_is_no
     assert outcome.kind is OutcomeKind.SUPERSEDED
     # Of what was found lying about no attempt is known, and none was when that was decided.
     assert already(replace(never_ran, attempt=0), _snapshot(EXITED, started_at=BEGAN)) is SEND
+
+
+def test_what_the_engine_could_not_remove_whole_is_never_started() -> None:
+    outcome = already(_action(START), _snapshot(ContainerState.DEAD, started_at=BEGAN))
+    assert outcome is not None
+    assert (outcome.kind, outcome.message) == (OutcomeKind.REFUSED, DEAD)
+    assert already(_action(REMOVE), _snapshot(ContainerState.DEAD, started_at=BEGAN)) is SEND
 
 
 @pytest.mark.parametrize(("kind", "state"), [(START, EXITED), (STOP, RUNNING), (REMOVE, EXITED)])

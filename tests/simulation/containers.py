@@ -166,6 +166,8 @@ class Container:
     stops: list["StopWaiting"] = field(default_factory=list)
     removing: bool = False
     """Marked for removal: it cannot be started any more."""
+    removal_failed: bool = False
+    """In this life of the daemon."""
     removed: bool = False
     starts: int = 0
     """How often it was ever started: the oracle counts on it."""
@@ -220,7 +222,7 @@ def snapshot(container: Container) -> Snapshot:
         finished_at=container.finished_at,
         exit_code=container.exit_code if ended else None,
         oom_killed=container.oom_killed,
-        error=container.error,
+        error="" if container.status is Status.DEAD else container.error,
         health=shown_health(container),
         probes=tuple(container.probes[-5:]),
         restart_count=container.restart_count,
@@ -234,7 +236,8 @@ def listed(container: Container) -> ListedContainer:
         name=container.name,
         image=container.image,
         labels=dict(container.labels),
-        state=ContainerState(container.status),
+        # Of a dead one the list says `removing` until the daemon has been restarted: an inspect knows better.
+        state=ContainerState.REMOVING if container.removal_failed else ContainerState(container.status),
         created_at=container.created_at,
         # The list has no number: it is read from the words of the status, and a dead one has none.
         exit_code=container.exit_code if container.status in (Status.EXITED, Status.RESTARTING) else None,

@@ -244,6 +244,7 @@ class Daemon:
         if self.frozen:
             self.on_thaw.append(lambda: self._end_removal(container, done, by))
         elif self.rng.random() < self.traits.removal_fails:
+            container.removal_failed = True
             container.status, container.error = Status.DEAD, "driver failed to remove root filesystem: device busy"
             done(EngineUnavailable(f"500: {container.error}"))
         else:

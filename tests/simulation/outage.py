@@ -32,6 +32,7 @@ def kill_daemon(daemon: Daemon) -> None:
             if stop.kill is not None:
                 stop.kill.call_off()
         container.stops.clear()
+        container.removal_failed = False
         if container.status is Status.REMOVING:
             # That it was being removed is not written down anywhere.
             container.status, container.removing = Status.EXITED, False
