@@ -35,7 +35,8 @@ def kill_daemon(daemon: Daemon) -> None:
         container.removal_failed = False
         if container.status is Status.REMOVING:
             # That it was being removed is not written down anywhere.
-            container.status, container.removing = Status.EXITED, False
+            container.status = Status.CREATED if container.started_at is None else Status.EXITED
+            container.removing = False
 
 
 def stop_daemon(daemon: Daemon) -> None:
