@@ -66,7 +66,8 @@ def _as_it_is(world: "World", session: Session) -> None:
         elif wanted and _is_ours(session) and session.phase is not Phase.BACKOFF:
             world.violated("L1", f"{session.name} is wanted, {session.phase} ({session.reason}), without a container")
         return
-    if session.phase not in _PHASES[container.status]:
+    never_ran = container.status is Status.DEAD and container.started_at is None
+    if session.phase not in _PHASES[Status.CREATED if never_ran else container.status]:
         world.violated("L1", f"{session.name} is {session.phase}, its container {container.status}")
     _not_stuck(world, session)
     keeping.converged(world, session, container)
