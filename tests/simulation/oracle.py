@@ -220,14 +220,20 @@ class Oracle:
             self._anew.add(session_id)
 
     def _one_container_a_session(self) -> None:
-        live: Tally[str] = Tally()
+        live: dict[str, list[str]] = {}
         for container in self._world.daemon.containers.values():
             owner = container.labels.get("agentd.controller", "")
             if container.alive and owner and container.id not in self._world.bystanders:
-                live[f"{container.labels.get('agentd.prefix')}/{container.labels.get('agentd.session')}"] += 1
-        for session, count in live.items():
-            if count > 1:
-                self._world.violated("S16", f"{count} live containers of session {session}")
+                session = f"{container.labels.get('agentd.prefix')}/{container.labels.get('agentd.session')}"
+                live.setdefault(session, []).append(container.id)
+        for session, containers in live.items():
+            if len(containers) > 1 and len(set(containers) - self._adopted()) > 1:
+                self._world.violated("S16", f"{len(containers)} live containers of session {session}")
+
+    def _adopted(self) -> set[str]:
+        """What a create had made that was given up, and found again as an orphan: a session of its own by now."""
+        rows = self.query("SELECT container_id FROM sessions WHERE origin = 'adopted' AND container_id IS NOT NULL")
+        return {container for (container,) in rows}
 
     def _no_dead_stream(self) -> None:
         """L4: a stream that is only half open is given up within its window, whatever it looks like."""
