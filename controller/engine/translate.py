@@ -125,8 +125,8 @@ def snapshot(raw: object) -> Snapshot | None:
         finished_at=_instant(state_json.get("FinishedAt")),
         exit_code=_exit_code(state_json.get("ExitCode")) if ended else None,
         oom_killed=state_json.get("OOMKilled") is True,
-        # Of a dead one it is what its removal failed for, and says nothing of how it ended.
-        error="" if state is ContainerState.DEAD else brief(_text(state_json.get("Error"))),
+        # Once a removal has begun it is what that failed for, and says nothing of how it ended.
+        error="" if state in (ContainerState.REMOVING, ContainerState.DEAD) else brief(_text(state_json.get("Error"))),
         health=_inspected_health(state, _health_json(state_json), has_probe=facts.has_probe),
         probes=_probes(_health_json(state_json)),
         restart_count=_integer(top.get("RestartCount")) or 0,

@@ -89,11 +89,12 @@ def test_health_counts_only_while_running(name: str, health: Health, *, has_prob
     assert (inspected(name).health, inspected(name).facts.has_probe) == (health, has_probe)
 
 
-def test_what_a_removal_failed_for_is_no_error_of_the_end() -> None:
+@pytest.mark.parametrize(("status", "code"), [("dead", 3), ("removing", None)])
+def test_what_a_removal_failed_for_is_no_error_of_the_end(status: str, code: int | None) -> None:
     said = 'driver "overlay2" failed to remove root filesystem'
-    snapshot = translate.snapshot(with_state("agentd-ill", Status="dead", ExitCode=3, Error=said))
+    snapshot = translate.snapshot(with_state("agentd-ill", Status=status, ExitCode=3, Error=said))
     assert snapshot is not None
-    assert (snapshot.state, snapshot.exit_code, snapshot.error) == (ContainerState.DEAD, 3, "")
+    assert (snapshot.state, snapshot.exit_code, snapshot.error) == (ContainerState(status), code, "")
 
 
 @pytest.mark.parametrize("status", ["exited", "paused", "restarting", "dead", "created", "of another world"])

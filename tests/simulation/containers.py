@@ -166,6 +166,8 @@ class Container:
     stops: list["StopWaiting"] = field(default_factory=list)
     removing: bool = False
     """Marked for removal: it cannot be started any more."""
+    before_removal: Status = Status.CREATED
+    """While it is `removing`: what it was, and will be again to a daemon that is killed now."""
     removal_failed: bool = False
     """In this life of the daemon."""
     removed: bool = False
@@ -222,7 +224,7 @@ def snapshot(container: Container) -> Snapshot:
         finished_at=container.finished_at,
         exit_code=container.exit_code if ended else None,
         oom_killed=container.oom_killed,
-        error="" if container.status is Status.DEAD else container.error,
+        error="" if container.status in (Status.REMOVING, Status.DEAD) else container.error,
         health=shown_health(container),
         probes=tuple(container.probes[-5:]),
         restart_count=container.restart_count,

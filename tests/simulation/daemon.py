@@ -235,7 +235,7 @@ class Daemon:
         if container.status is Status.REMOVING:
             raise EngineConflict(f"removal of container {container.name} is already in progress")
         container.removing = container.restart_cancelled = True
-        container.status = Status.REMOVING
+        container.before_removal, container.status = container.status, Status.REMOVING
         self.timeline.after(self.rng.uniform(0, self.traits.removal_s), lambda: self._end_removal(container, done, by))
 
     def _end_removal(self, container: Container, done: Done, by: str) -> None:

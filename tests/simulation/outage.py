@@ -35,8 +35,7 @@ def kill_daemon(daemon: Daemon) -> None:
         container.removal_failed = False
         if container.status is Status.REMOVING:
             # That it was being removed is not written down anywhere.
-            container.status = Status.CREATED if container.started_at is None else Status.EXITED
-            container.removing = False
+            container.status, container.removing = container.before_removal, False
 
 
 def stop_daemon(daemon: Daemon) -> None:
