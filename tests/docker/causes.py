@@ -294,6 +294,8 @@ CAUSES: Final = (
         happens=_restarted_by_engine(3),
         seen=replace(RUNS, actor="engine", attempt=4),
         lost=replace(RUNS, actor="engine", attempt=2),
+        # The look at an end may be faster than the event of the start that follows.
+        sources={LIVE: ("event", "look")},
         script=at_gate("exit 3"),
         options=("--restart", "on-failure:5"),
     ),
@@ -309,6 +311,7 @@ CAUSES: Final = (
         happens=_restarted_by_engine(2),
         seen=replace(RUNS, actor="engine", attempt=3),
         lost=replace(RUNS, actor="engine", attempt=2),
+        sources={LIVE: ("event", "look")},
         options=("--restart", "always"),
     ),
     Cause(
