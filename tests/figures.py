@@ -77,6 +77,10 @@ def _of_kills(told: dict[str, float]) -> list[tuple[str, str]]:
     ]
 
 
+def _part(which: str) -> str:
+    return "all of them" if which.endswith("/1") else f"slice {which}"
+
+
 def _seconds(told: dict[str, float], what: str) -> str:
     return f"{told[f'{what}_median']:.1f} s, {told[f'{what}_max']:.1f} s"
 
@@ -134,7 +138,7 @@ def _table(worlds: Figures, *, faults: str, planted: str, which: str, real: Sequ
         ("transitions that a gap row covers", f"{worlds.get('transitions covered by a gap', 0):.0f}"),
         ("transitions lost without a sign", f"{worlds.get('transitions lost', 0):.0f}"),
         ("transitions invented", f"{worlds.get('transitions invented', 0):.0f}"),
-        (f"single faults of the seventeen scenarios (slice {which})", faults),
+        (f"single faults of the seventeen scenarios ({_part(which)})", faults),
         ("planted bugs found", planted),
         *real,
     ]

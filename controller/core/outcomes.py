@@ -100,6 +100,7 @@ def _after_start(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:
 
 
 def _nothing_to_start(draft: Draft, outcome: Outcome) -> None:
+    """Its container was gone. It is made anew where that cannot run it twice."""
     by_us_perhaps = may_be_our_removal(draft.session, now=draft.now)
     if by_us_perhaps and draft.session.container is not None:
         pruned(draft)
