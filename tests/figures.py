@@ -32,12 +32,17 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=10_000, help="the first seed")
     parser.add_argument("--record", type=Path, help="what was played already, and is not played again")
     parser.add_argument("--slice", default="1/4", help="which of the single faults, as K/N")
+    parser.add_argument("--faults", type=Path, help="what was printed when that part of them was played already")
     parser.add_argument("--kills", default="100/20", help="how often controller and daemon are killed, as C/D")
     parser.add_argument("--killed", type=Path, help="what the kills came to already")
     parser.add_argument("--measured", type=Path, help="what was measured already")
     asked = parser.parse_args()
     worlds = _recorded(asked.record) if asked.record else _worlds(asked.seconds, asked.first)
-    faults = _last_line("simulation.complete", "--slice", asked.slice, "--stop", "1000000")
+    faults = (
+        asked.faults.read_text(encoding="utf-8").strip().splitlines()[-1]
+        if asked.faults
+        else _last_line("simulation.complete", "--slice", asked.slice, "--stop", "1000000")
+    )
     planted = _last_line("simulation.planted")
     kills = _written(asked.killed, "docker.kill_cycles", *_kills(asked.kills))
     measured = _written(asked.measured, "docker.measure")
