@@ -68,7 +68,15 @@ def is_start_of(attempt: Attempt, event: EngineEvent) -> bool:
     is_over = attempt.ended_at is not None or attempt.died_at is not None
     if is_over and attempt.started_at <= known_over_at < after(event.at, -_TOLD_TOO_LATE_S):
         return False
-    return 0 <= seconds_between(attempt.started_at, event.at) <= START_TOLD_WITHIN_S
+    return stands_for(event.at, attempt.started_at)
+
+
+def stands_for(told_at: Instant, started_at: Instant) -> bool:
+    """Whether a `start` event of that time can be that of a run with this StartedAt: it is told a little later.
+
+    One that began much earlier is another run, after the engine's clock was set back.
+    """
+    return 0 <= seconds_between(started_at, told_at) <= START_TOLD_WITHIN_S
 
 
 def over_at(attempt: Attempt) -> Instant:

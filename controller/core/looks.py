@@ -10,6 +10,7 @@ from typing import Final
 
 from controller.core.draft import Draft
 from controller.core.ending import end_attempt
+from controller.core.event_facts import stands_for
 from controller.core.hindsight import complete_earlier, disown_end
 from controller.core.judging import End, end_of
 from controller.core.keeping import is_kept_long_enough
@@ -108,7 +109,7 @@ def _is_same_run(attempt: Attempt, earlier: tuple[Attempt, ...], snapshot: Snaps
     # A `start` event's time is a little later than the StartedAt it stands for. An inspect that was under way when
     # the event came shows the run before, which is known by its own StartedAt.
     known_before = any(one.started_at == snapshot.started_at for one in earlier)
-    return attempt.provisional and snapshot.started_at < attempt.started_at and not known_before
+    return attempt.provisional and stands_for(attempt.started_at, snapshot.started_at) and not known_before
 
 
 def _is_the_run_before(draft: Draft, refused: Attempt, snapshot: Snapshot) -> bool:

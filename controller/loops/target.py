@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from controller.core.rules import START_TOLD_WITHIN_S, Rules
+from controller.core.event_facts import stands_for
+from controller.core.rules import Rules
 from controller.core.specs import LABEL_CONTROLLER, LABEL_SESSION, LABEL_SPEC
 from controller.errors import EngineUnavailable
 from controller.model.action import Action, ActionKind, Outcome, OutcomeKind
 from controller.model.container import ContainerState, Snapshot
-from controller.model.instant import Instant, seconds_between
 from controller.model.session import Attempt, Session
 
 DEAD: Final = "its container is dead: the engine could not remove all of it, and starts it no more"
@@ -70,14 +70,5 @@ def _has_moved(action: Action, snapshot: Snapshot, runs: Sequence[Attempt]) -> b
     decided_on = next((one for one in runs if one.number == action.attempt and not one.provisional), None)
     if decided_on is not None:
         return True
-    return not _may_be_one(action.started_at, snapshot.started_at)
-
-
-def _may_be_one(told: Instant, shown: Instant) -> bool:
-    """Whether a run of which an event told is the one that an inspect shows.
-
-    While an attempt's own StartedAt is provisional, the action holds the time of the `start` event, which is a little
-    later than the StartedAt that it stands for. One that is much earlier is another run, after the engine's clock was
-    set back.
-    """
-    return -START_TOLD_WITHIN_S <= seconds_between(told, shown) <= 0
+    # While an attempt's own StartedAt is provisional, the action holds the time of its `start` event.
+    return not stands_for(action.started_at, snapshot.started_at)

@@ -371,6 +371,16 @@ def test_a_dead_container_of_somebody_else_is_left_alone_and_not_started_again_a
     assert story.session.due_at is None
 
 
+def test_a_run_that_began_half_a_minute_before_the_one_that_was_told_is_another_one() -> None:
+    story, facts = watched()
+    story(make.event(EventAction.DIE, 40, exit_code=3))
+    story(make.event(EventAction.START, 41))
+    assert (story.attempt.number, story.attempt.provisional) == (2, True)
+    # The engine's clock was set back, and it was started once more.
+    story(make.seen(make.running(10, facts=facts), seconds=44))
+    assert (story.attempt.number, story.attempt.started_at) == (3, make.at(10))
+
+
 def test_a_run_that_began_and_was_removed_before_anybody_looked_is_told_by_its_late_events() -> None:
     story = Story()
     story(make.requested())
