@@ -141,8 +141,15 @@ _HINTS: Final = {
 }
 
 
-async def open_reader(path: Path, connect: Connect) -> aiosqlite.Connection:
-    """A read-only connection, to a ledger in use or not. The caller closes it. Raises sqlite3.Error."""
+_NO_PLACE: Final = ("SQLITE_CANTOPEN", "SQLITE_READONLY")
+"""What SQLite says where it cannot make the files that reading a write-ahead log takes."""
+
+
+async def open_reader(path: Path, connect: Connect, *, beside_writer: bool = False) -> aiosqlite.Connection:
+    """A read-only connection, to a ledger in use or not. The caller closes it. Raises sqlite3.Error.
+
+    `beside_writer` says that this program is about to write: then it must see what is written.
+    """
     connection = await _open(path, "ro", connect)
     try:
         await connection.execute_fetchall("SELECT count(*) FROM sqlite_master")
@@ -150,7 +157,7 @@ async def open_reader(path: Path, connect: Connect) -> aiosqlite.Connection:
     except BaseException as error:
         await close(connection)
         unreadable = isinstance(error, sqlite3.OperationalError) and size_bytes(Path(f"{path}-wal")) is None
-        if not unreadable or getattr(error, "sqlite_errorname", "") == "SQLITE_BUSY":
+        if beside_writer or not unreadable or not getattr(error, "sqlite_errorname", "").startswith(_NO_PLACE):
             raise
     # Where the folder cannot be written, SQLite cannot make the files beside the ledger that reading it takes;
     # without a write-ahead log it does not need them.

@@ -87,7 +87,7 @@ async def open_readonly(
 
 @asynccontextmanager
 async def _opened(path: Path, connect: Connect, clock: Clock) -> AsyncIterator[SqliteLedger]:
-    connection = await _readable(path, connect)
+    connection = await _readable(path, connect, beside_writer=True)
     ledger = SqliteLedger(path, reading=connection, connect=connect, clock=clock)
     try:
         await ledger.open()
@@ -98,10 +98,10 @@ async def _opened(path: Path, connect: Connect, clock: Clock) -> AsyncIterator[S
         await ledger.close()
 
 
-async def _readable(path: Path, connect: Connect) -> aiosqlite.Connection:
+async def _readable(path: Path, connect: Connect, *, beside_writer: bool = False) -> aiosqlite.Connection:
     """A read-only connection to a ledger of exactly this program's version."""
     try:
-        connection = await open_reader(path, connect)
+        connection = await open_reader(path, connect, beside_writer=beside_writer)
     except sqlite3.Error as error:
         raise refusal(path, error) from error
     try:

@@ -165,7 +165,8 @@ def at_the_end(world: "World") -> None:
         # An event belongs to a run by the engine's clock, and cannot be told from another's while that is being set.
         clocks_set = sum(world.struck[what] for what in ("engine clock jumps", "wall jumps")) > 0
         # Behind a half-open stream an engine may have been away without anybody knowing.
-        invented = told["exit_code"] == 255 and world.struck["half-open stream"] > 0
+        half_open = world.struck["half-open stream"] > 0
+        invented = half_open and (told["exit_code"] == 255 or told["confidence"] == "likely")
         # Such an end is told as likely, with its reason: events were missing, and no look has shown that run since.
         excused = invented or clocks_set or attempt["died_after_gap"] or _only_an_event_told(world, attempt)
         if truth.code != told["exit_code"] and not excused:
