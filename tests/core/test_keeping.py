@@ -266,20 +266,20 @@ def test_a_removal_without_an_answer_that_was_done_after_all_is_ours() -> None:
     assert story.told()[-1] == (Phase.FAILED, Phase.FAILED, Reason.CONTAINER_PRUNED)
 
 
-def _superseded_and_ended_again() -> Story:
-    """A removal without an answer, and a start by somebody before anybody could ask again; that run is over, too."""
+def _superseded() -> Story:
+    """A removal without an answer, and a start by somebody before anybody could ask again."""
     story = _ended(1)
     story(_look(make.exited(1), 105))
     story(make.event(EventAction.START, 120))
     superseded = make.outcome(story.action, 121, kind=OutcomeKind.SUPERSEDED, shot=make.running(started_s=120))
     story(replace(superseded, outcome=replace(superseded.outcome, maybe_done=True)))
     assert story.session.phase is Phase.RUNNING
-    story(make.event(EventAction.DIE, 130, exit_code=0))
     return story
 
 
 def test_a_removal_that_comes_late_though_it_was_given_up_is_ours() -> None:
-    story = _superseded_and_ended_again()
+    story = _superseded()
+    story(make.event(EventAction.DIE, 130, exit_code=0))
     story(_look(replace(make.exited(0), started_at=make.at(120)), 130.5, LookCause.EVENT))
     story(make.event(EventAction.DESTROY, 150))
     assert (story.session.removed_at, story.session.container) == (None, None)
@@ -319,17 +319,15 @@ def test_a_session_that_was_stopped_meanwhile_stays_without_its_container(*, tol
 
 
 def test_whoever_removes_it_by_force_or_much_later_is_somebody_else() -> None:
-    forced = _superseded_and_ended_again()
-    story = _ended(1)
-    story(_look(make.exited(1), 105))
-    superseded = make.outcome(story.action, 121, kind=OutcomeKind.SUPERSEDED, shot=make.running(started_s=120))
-    story(replace(superseded, outcome=replace(superseded.outcome, maybe_done=True)))
-    story(make.event(EventAction.KILL, 130, signal=9))
-    story(make.event(EventAction.DIE, 130.1, exit_code=137))
-    story(make.event(EventAction.DESTROY, 130.2))
-    assert story.session.removed_at == make.at(130.2)
-    forced(make.event(EventAction.DESTROY, 450))
-    assert forced.session.removed_at == make.at(450)
+    forced = _superseded()
+    forced(make.event(EventAction.KILL, 130, signal=9))
+    forced(make.event(EventAction.DIE, 130.1, exit_code=137))
+    forced(make.event(EventAction.DESTROY, 130.2))
+    assert forced.session.removed_at == make.at(130.2)
+    late = _superseded()
+    late(make.event(EventAction.DIE, 130, exit_code=0))
+    late(make.event(EventAction.DESTROY, 450))
+    assert late.session.removed_at == make.at(450)
 
 
 def test_what_somebody_else_removed_in_the_meantime_is_theirs() -> None:

@@ -141,9 +141,11 @@ def _has_a_rival(world: "World", container: Container) -> bool:
 def _only_an_event_told(world: "World", attempt: dict[str, Any]) -> bool:
     """Whether nobody could look at the end, in a world where events get lost without a sign.
 
-    Then a `die` may be that of a run whose `start` was among those that were lost.
+    Then a `die` may be that of a run whose `start` was among those that were lost. Behind a half-open stream it is told
+    as likely.
     """
-    lost = world.menu.fired["events: dropped"] > 0
+    likely = attempt["exit"]["confidence"] == "likely"
+    lost = world.menu.fired["events: dropped"] > 0 or (world.struck["half-open stream"] > 0 and likely)
     return lost and not attempt["evidence_kept"]
 
 
@@ -165,8 +167,7 @@ def at_the_end(world: "World") -> None:
         # An event belongs to a run by the engine's clock, and cannot be told from another's while that is being set.
         clocks_set = sum(world.struck[what] for what in ("engine clock jumps", "wall jumps")) > 0
         # Behind a half-open stream an engine may have been away without anybody knowing.
-        half_open = world.struck["half-open stream"] > 0
-        invented = half_open and (told["exit_code"] == 255 or told["confidence"] == "likely")
+        invented = told["exit_code"] == 255 and world.struck["half-open stream"] > 0
         # Such an end is told as likely, with its reason: events were missing, and no look has shown that run since.
         excused = invented or clocks_set or attempt["died_after_gap"] or _only_an_event_told(world, attempt)
         if truth.code != told["exit_code"] and not excused:
