@@ -103,12 +103,17 @@ class Routing:
             return Route(targets=[(owner, seen)])
         if classify(container, seen.event.attributes, known=copy.known, rules=self._rules) is not Owner.EXTERNAL:
             return Route()
-        held = self._held.setdefault(container, [])
+        held = self._held.get(container, [])
         if len(held) < HELD_EVENTS_MAX:
             held.append(seen)
+        self._hold(container, held)
+        return Route(looks=[LookWish(container=container, cause=LookCause.EVENT, tail=True)])
+
+    def _hold(self, container: ContainerId, events: list[EventSeen]) -> None:
+        """Until it is known whose they are; those of the container that has waited longest make room."""
+        self._held[container] = events
         while len(self._held) > HELD_CONTAINERS_MAX:
             del self._held[next(iter(self._held))]
-        return Route(looks=[LookWish(container=container, cause=LookCause.EVENT, tail=True)])
 
     def _seen(self, seen: ContainerSeen, copy: WorkingCopy, *, envelope: Envelope, engine_now: Instant) -> Route:
         container = seen.snapshot.facts.id
@@ -122,7 +127,8 @@ class Routing:
             return Route(targets=[(verdict.session_id, verdict), *((verdict.session_id, one) for one in held)])
         rival = _rival(seen, verdict, copy)
         if rival is not None and container not in self._rivals:
-            self._held[container] = held
+            if held:
+                self._hold(container, held)
             return self._doubt(seen, rival)
         self._rivals.pop(container, None)
         if rival is not None and (duplicate := _duplicate(seen, rival, copy, rules)):
