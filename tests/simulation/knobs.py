@@ -7,13 +7,13 @@ probability is nothing, low or high, so that most worlds lack some faults and ot
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any, Final
 
 from controller.engine.limits import TimeLimits
 from controller.loops import program, windows
-from controller.loops.inbox import Inbox
+from controller.loops.inbox import INBOX_SIZE, Inbox
 from controller.settings import Settings
 from tests.simulation.daemon import Traits
 from tests.simulation.faults import CALL_FAULTS, Fault
@@ -35,6 +35,7 @@ _LOOP_KNOBS: Final[tuple[tuple[str, str, tuple[float, ...]], ...]] = (
     ("controller.loops.routing", "HELD_EVENTS_MAX", (1, 64)),
     ("controller.loops.routing", "HELD_CONTAINERS_MAX", (1, 256)),
 )
+EVENT_FAULTS: Final = ("drop", "double", "swap", "delay", "bad_line")
 NEMESES: Final = (
     "kill daemon",
     "stop daemon",
@@ -115,9 +116,7 @@ def draw(
             oom_after_die=rng.choice((0.0, 0.5)),
         ),
         call_faults={fault: rate for fault in CALL_FAULTS if (rate := rng.choice((0.0, 0.0, 0.005, 0.05)))},
-        event_faults={
-            what: rng.choice((0.0, 0.0, 0.01, 0.2)) for what in ("drop", "double", "swap", "delay", "bad_line")
-        },
+        event_faults={what: rng.choice((0.0, 0.0, 0.01, 0.2)) for what in EVENT_FAULTS},
         disk_latency_s=rng.choice((0.0005, 0.002, 0.05)),
         disk_stall_s=rng.choice((0.5, 2.0)),
         disk_stall_probability=rng.choice((0.0, 0.0, 0.01)),
@@ -132,6 +131,27 @@ def draw(
         quiet_at_s=quiet_at_s or rng.choice((120.0, 300.0, 600.0)),
         inbox_size=rng.choice((4, 64, 4096)),
         loop_knobs=[(module, name, rng.choice(values)) for module, name, values in _LOOP_KNOBS],
+    )
+
+
+def usual(drawn: Knobs) -> Knobs:
+    """The same world as people run the program: its own settings and limits, and of every fault a little."""
+    named = {name: getattr(drawn.settings, name) for name in ("docker_host", "db", "prefix", "agent_url", "sources")}
+    return replace(
+        drawn,
+        settings=Settings(**named),
+        limits=TimeLimits(),
+        call_faults=dict.fromkeys(CALL_FAULTS, 0.005),
+        event_faults=dict.fromkeys(EVENT_FAULTS, 0.01),
+        disk_latency_s=0.0005,
+        disk_stall_probability=0.01,
+        disk_fault_probability=0.0005,
+        wire_latency_s=0.0005,
+        nemeses=dict.fromkeys(NEMESES, 0.3),
+        wishes_a_minute=3.0,
+        crash_steps=None,
+        inbox_size=INBOX_SIZE,
+        loop_knobs=[],
     )
 
 

@@ -46,6 +46,7 @@ class Oracle:
         """Older rows than this may have been pruned by some life."""
         self._changes_count = 0
         """Journal rows but snapshots, which tell of no change: pruning writes them."""
+        self._requests_seen = self._requests_count = 0
         self._phase: dict[str, str] = {}
         self._rank: dict[tuple[str, int], int] = {}
         self.automatic: dict[str, dict[str, float]] = {}
@@ -64,7 +65,7 @@ class Oracle:
         self.forgot_at = float("-inf")
         """When a session was pruned last: what is left of its containers is recorded anew by the next sweep."""
         self._anew: set[str] = set()
-        """Sessions that were pruned and are recorded again: their rows are no movement."""
+        """Sessions that were pruned and are recorded again: their rows and requests are no movement."""
         self.settled: tuple[int, int] | None = None
         """Journal rows and requests at the end of the time to settle."""
 
@@ -254,14 +255,27 @@ class Oracle:
 
     def _settle(self) -> None:
         world = self._world
+        self._note_requests()
         if world.timeline.now < world.knobs.quiet_at_s + world.settle_s:
             return
+        moved = (self._changes_count, self._requests_count)
         if self.settled is None:
-            self.settled = (self._changes_count, len(world.wire.requests))
+            self.settled = moved
             verdict.converged(world)
             bounds.judge_journal(world)
-        elif self.settled != (self._changes_count, len(world.wire.requests)):
+        elif self.settled != moved:
             world.violated("L2", "something moves though nothing has changed")
+
+    def _note_requests(self) -> None:
+        """Count those that are a movement: all but those of sessions that are recorded anew."""
+        sent = self._world.wire.requests
+        anew = {
+            container
+            for one in self._anew
+            for (container,) in self.query("SELECT container_id FROM sessions WHERE id = ?", one)
+        }
+        self._requests_count += sum(request.container not in anew for request in sent[self._requests_seen :])
+        self._requests_seen = len(sent)
 
     def answered(self, wish: Wish) -> None:
         """S1: what was answered as accepted is in the ledger at that moment."""
@@ -291,8 +305,10 @@ class Oracle:
     def _explain_one(self) -> None:
         """One session after the other, while things happen to it."""
         self._looks += 1
-        if self._looks % EXPLAIN_EVERY == 0 and (sessions := self.sessions()):
-            verdict.explained(self._world, [sessions[self._looks // EXPLAIN_EVERY % len(sessions)]])
+        bodies = self.query("SELECT body FROM sessions ORDER BY id") if self._looks % EXPLAIN_EVERY == 0 else []
+        if bodies:
+            (body,) = bodies[self._looks // EXPLAIN_EVERY % len(bodies)]
+            verdict.explained(self._world, [codec.SESSION.from_text(body)])
 
     def at_the_end(self) -> None:
         """Everything that can be judged only when all is over."""

@@ -25,12 +25,16 @@ class Shape:
 
     sessions_count: int | None = None
     quiet_at_s: float | None = None
+    as_usual: bool = False
+    """The program as people run it, not as drawn (`knobs.usual`)."""
 
 
 def run_seed(seed: str, *, folder: Path | None = None, shape: Shape = Shape()) -> World:
     """One world, from its seed to its end."""
     where = folder or SCRATCH / f"agentd-sim-{os.getpid()}"
-    world = World(seed, where, sessions_count=shape.sessions_count, quiet_at_s=shape.quiet_at_s)
+    world = World(
+        seed, where, sessions_count=shape.sessions_count, quiet_at_s=shape.quiet_at_s, as_usual=shape.as_usual
+    )
     with the_dead_are_silent():
         try:
             world.run()

@@ -27,11 +27,13 @@ def main() -> int:
     parser.add_argument("--at-least", type=int, default=0, help="so many seeds all the same")
     parser.add_argument("--sessions", type=int, help="so many sessions in each world, not as drawn")
     parser.add_argument("--minutes", type=float, help="so long until the quiet hour, not as drawn")
+    parser.add_argument("--usual", action="store_true", help="settings as people have them, of every fault a little")
     parser.add_argument("--digests", action="store_true", help="print each seed's digest")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON line, too")
     parser.add_argument("--stop", type=int, default=10, help="give up after so many failures")
     asked = parser.parse_args()
-    shape = Shape(sessions_count=asked.sessions, quiet_at_s=asked.minutes and asked.minutes * 60)
+    minutes: float | None = asked.minutes
+    shape = Shape(sessions_count=asked.sessions, quiet_at_s=minutes and minutes * 60, as_usual=asked.usual)
     if asked.seed is not None:
         world = run_seed(asked.seed, shape=shape)
         print(told(world, lines=len(world.trace)))

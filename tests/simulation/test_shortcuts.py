@@ -2,11 +2,13 @@
 
 import dataclasses
 import sys
+from typing import Any
 
 import pytest
 
 from controller.core import draft
 from controller.model.session import Session
+from controller.store.codec import ACTION, DRAFT, EVIDENCE, OBSERVATION, SESSION, Codec
 from tests.simulation.playing import run_seed
 from tests.simulation.shortcuts import lent, replaced
 
@@ -43,7 +45,25 @@ def test_a_changed_copy_is_the_one_that_dataclasses_would_make() -> None:
             replaced(session, nothing_of_it=1)
 
 
-def test_it_is_given_back() -> None:
+def test_nobody_changes_a_value_that_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[tuple[Codec[Any], str, object]] = []
+    from_text = Codec.from_text
+
+    def noted(codec: Codec[Any], text: str) -> object:
+        value = from_text(codec, text)
+        read.append((codec, text, value))
+        return value
+
+    monkeypatch.setattr(Codec, "from_text", noted)
+    assert not any(run_seed(seed).violations for seed in ("1", "3", "5"))
+    assert {codec for codec, _, _ in read} >= {SESSION, ACTION, DRAFT, EVIDENCE, OBSERVATION}
+    assert all(from_text(codec, text) == value for codec, text, value in read)
+
+
+def test_they_are_given_back() -> None:
+    read = Codec.from_text
     with lent():
         assert vars(draft)["replace"] is replaced
+        assert Codec.from_text is not read
     assert vars(draft)["replace"] is dataclasses.replace
+    assert Codec.from_text is read

@@ -29,7 +29,7 @@ from tests.simulation.engine import travel
 from tests.simulation.exchange import Wire
 from tests.simulation.faults import FaultMenu
 from tests.simulation.http_edge import forget_all
-from tests.simulation.knobs import Knobs, draw, remove_slowly, turned
+from tests.simulation.knobs import Knobs, draw, remove_slowly, turned, usual
 from tests.simulation.loop import SimulatedLoop, Stalled, live
 from tests.simulation.nemesis import calm, run_bystander, unleash
 from tests.simulation.oracle import Oracle
@@ -63,6 +63,7 @@ class World:
         script: "Callable[[World], None] | None" = None,
         sessions_count: int | None = None,
         quiet_at_s: float | None = None,
+        as_usual: bool = False,
     ) -> None:
         self.seed = seed
         self.script = script
@@ -82,6 +83,8 @@ class World:
             sessions_count=sessions_count,
             quiet_at_s=quiet_at_s,
         )
+        if as_usual:
+            self.knobs = usual(self.knobs)
         self.still_s = max(STILL_LEAST_S, STILL_TURNS * self.knobs.slowest_turn_s)
         self.daemon = Daemon(timeline=self.timeline, rng=self.dice("engine"), traits=self.knobs.traits)
         self.daemon.missing_images.add("no-such")
