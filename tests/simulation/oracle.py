@@ -41,6 +41,8 @@ class Oracle:
         self._world = world
         self._ledger: sqlite3.Connection | None = None
         self._seq = 0
+        self._writes = 0
+        """Of the disk, when the journal was read last."""
         self._committed_at: list[Instant] = []
         self._oldest_kept = Instant(0)
         """Older rows than this may have been pruned by some life."""
@@ -157,6 +159,16 @@ class Oracle:
     def look(self) -> None:
         """S2, S8: the journal only grows, without a hole, and each row begins where the one before it ended."""
         self._age()
+        if self._writes != self._world.disk.writes:
+            self._read_on()
+        self._one_container_a_session()
+        self._no_dead_stream()
+        self._leaves_when_told()
+        bounds.judge(self._world)
+        self._settle()
+
+    def _read_on(self) -> None:
+        self._writes = self._world.disk.writes
         for row in self.query(
             "SELECT seq, kind, session_id, body, committed_at FROM journal WHERE seq > ? ORDER BY seq", self._seq
         ):
@@ -165,11 +177,6 @@ class Oracle:
         if self._on_record - on_record:
             self.forgot_at = self._world.timeline.now
         self._on_record = on_record
-        self._one_container_a_session()
-        self._no_dead_stream()
-        self._leaves_when_told()
-        bounds.judge(self._world)
-        self._settle()
 
     def _age(self) -> None:
         retain_s = self._world.knobs.settings.retain_days * DAY_S
@@ -289,6 +296,7 @@ class Oracle:
     def after_life(self) -> None:
         """S1: what was committed is there after the death, whatever kind of death it was, or old enough to go."""
         self._age()
+        self._writes = -1
         limit = self._oldest_kept
         (found,) = self.query(
             "SELECT count(*) FROM journal WHERE seq <= ? AND committed_at >= ?", self._seq, limit
@@ -312,6 +320,7 @@ class Oracle:
 
     def at_the_end(self) -> None:
         """Everything that can be judged only when all is over."""
+        self._writes = -1
         self.look()
         verdict.at_the_end(self._world)
         if can_be_asked(self._world):

@@ -36,6 +36,8 @@ class Disk:
     error: str = "disk I/O error"
     calls: int = 0
     commits: int = 0
+    writes: int = 0
+    """Calls that may have changed the file, whatever came of them."""
     failures: int = 0
     connections: list[Any] = field(default_factory=list)
     """Those that the present life has asked for, open or not."""
@@ -93,6 +95,7 @@ class _QueueInTheLoop:
                     return
             if future is not None and statement and (error := self._disk.fault(statement)) is not None:
                 raise error
+            self._disk.writes += committing or not statement
             result = function()
             if committing:
                 self._disk.commits += 1
