@@ -98,6 +98,8 @@ class Probe:
     interval_s: float = 10.0
     retries: int = 3
     start_period_s: float = 0.0
+    silent: bool = False
+    """It says nothing when it fails."""
 
 
 class Status(StrEnum):

@@ -509,7 +509,8 @@ class Daemon:
         self.events.noise(self.clock(), 3)
         age, program = self.timeline.now - process.started, container.program
         good = age >= program.healthy_at_s and (program.sick_at_s is None or age < program.sick_at_s)
-        result = ProbeResult(started_at=self.clock(), exit_code=int(not good), output="ok" if good else "no answer")
+        output = "ok" if good else "" if probe.silent else "no answer"
+        result = ProbeResult(started_at=self.clock(), exit_code=int(not good), output=output)
         container.probes = [*container.probes[-4:], result]
         if good:
             container.streak = 0

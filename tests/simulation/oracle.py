@@ -78,7 +78,7 @@ class Oracle:
         def again() -> None:
             self.look()
             if not world.menu.calm:
-                self._explain_one()
+                self.explain() if world.script is not None else self._explain_one()
             world.timeline.after(LOOK_EVERY_S, again)
 
         world.timeline.after(LOOK_EVERY_S, again)
@@ -235,13 +235,18 @@ class Oracle:
                 session = f"{container.labels.get('agentd.prefix')}/{container.labels.get('agentd.session')}"
                 live.setdefault(session, []).append(container.id)
         for session, containers in live.items():
-            if len(containers) > 1 and len(set(containers) - self._adopted()) > 1:
+            if len(containers) > 1 and len(set(containers) - self._of_given_up_creates()) > 1:
                 self._world.violated("S16", f"{len(containers)} live containers of session {session}")
 
-    def _adopted(self) -> set[str]:
-        """What a create had made that was given up, and found again as an orphan: a session of its own by now."""
+    def _of_given_up_creates(self) -> set[str]:
+        """What a create had made that was given up: found again as an orphan, and a session of its own by now; or not
+        on record at all, and running because somebody else has started it.
+        """
         rows = self.query("SELECT container_id FROM sessions WHERE origin = 'adopted' AND container_id IS NOT NULL")
-        return {container for (container,) in rows}
+        recorded = {one for (one,) in self.query("SELECT container_id FROM attempts")}
+        began = {one.container: one.by for one in self._world.daemon.history if one.what == "started"}
+        started_by_others = {container for container, by in began.items() if by == "outsider"}
+        return {container for (container,) in rows} | (started_by_others - recorded)
 
     def _no_dead_stream(self) -> None:
         """L4: a stream that is only half open is given up within its window, whatever it looks like."""

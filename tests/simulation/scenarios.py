@@ -1,18 +1,20 @@
-"""Seventeen small stories in which each thing that the controller does happens at least once. Nothing goes wrong there.
+"""Eighteen small stories in which each thing that the controller does happens at least once. Nothing goes wrong there.
 
 `complete.py` plays each again and again, with one fault at every place where one can be.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from controller.model.container import EngineRestart
-from controller.model.ids import SessionId
+from controller.model.ids import ContainerId, SessionId
 from controller.model.instant import NANOS_PER_S
 from controller.model.observation import Verb
 from controller.model.spec import RestartMode, RestartPolicy, SessionSpec
 from tests.simulation.containers import Probe, Program
+from tests.simulation.exchange import Request
 from tests.simulation.neighbour import before_the_lock, beside
 from tests.simulation.outage import kill_daemon, start_daemon, stop_daemon
 from tests.simulation.wishes import Wish
@@ -64,12 +66,11 @@ def ask(world: World, at: float, verb: Verb, name: str, *, force: bool = False) 
     world.timeline.at(at, lambda: world.wish((Wish(at=at, what=what, session=name, verb=verb), None)))
 
 
-def external(world: World, name: str, program: Program, **labels: str) -> None:
+def external(world: World, name: str, program: Program, *, silent: bool = False, **labels: str) -> None:
     """Somebody runs a container that asks to be watched."""
     watched = {"agentd.watch": "true", **{f"agentd.{key}": value for key, value in labels.items()}}
-    container = world.daemon.create(
-        name=name, command=program.command(), labels=watched, probe=Probe(interval_s=2.0), by="outsider"
-    )
+    probe = Probe(interval_s=2.0, silent=silent)
+    container = world.daemon.create(name=name, command=program.command(), labels=watched, probe=probe, by="outsider")
     world.bystanders[container] = "external"
     world.daemon.start(world.daemon.containers[container], by="outsider")
 
@@ -138,6 +139,39 @@ def an_orphan(world: World) -> None:
         world.bystanders[container] = kind
         world.daemon.start(world.daemon.containers[container], by="outsider")
     external(world, "shop-db-1", Program())
+
+
+def orphans_asked_for(world: World) -> None:
+    """Somebody starts two of them as they are to be removed, and has them adopted. And one that is watched is none."""
+    orphans = {}
+    for name, program in (("runs", Program()), ("ends", Program(runs_s=3.0))):
+        labels = {"agentd.prefix": "agentd", "agentd.session": name}
+        container = world.daemon.create(name=name, command=program.command(), labels=labels, by="outsider")
+        world.bystanders[container] = "orphan"
+        orphans[name] = container
+        world.timeline.at(30.0, partial(_ask_for_adoption, world, container))
+    _started_in_the_last_moment(world, set(orphans.values()))
+    ask(world, 28.0, Verb.START, "runs")
+    hopeless = {"restart": "always", "max-attempts": "9", "restart-window": "60"}
+    external(world, "shop-db-1", Program(sick_at_s=3.0), silent=True, prefix="agentd", **hopeless)
+
+
+def _started_in_the_last_moment(world: World, containers: set[ContainerId]) -> None:
+    judge = world.wire.before_request
+
+    def before_request(request: Request) -> None:
+        judge(request)
+        container = world.daemon.containers.get(ContainerId(request.container))
+        if request.kind == "remove" and container is not None and container.id in containers:
+            containers.discard(container.id)
+            world.daemon.start(container, by="outsider")
+
+    world.wire.before_request = before_request
+
+
+def _ask_for_adoption(world: World, container: ContainerId) -> None:
+    world.bystanders[container] = "adopted"
+    world.wish((Wish(at=world.timeline.now, what="adopt", session=container), None))
 
 
 def time_over(world: World) -> None:
@@ -306,6 +340,11 @@ SCENARIOS: Final = (
         story=an_orphan,
         expect=_came_to(starts=0, running=4, reasons=("orphan_removed",)),
         quiet_at_s=40.0,
+    ),
+    Scenario(
+        name="orphans asked for",
+        story=orphans_asked_for,
+        expect=_came_to(starts=0, running=2, reasons=("orphan_found", "adopted", "unhealthy")),
     ),
     Scenario(
         name="time over",
