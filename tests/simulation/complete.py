@@ -2,9 +2,9 @@
 
 For each scenario: `kill -9` before and after each request that changes the engine and each commit (between those
 nothing outside the process changes); each call to the engine refused, failed, hung, late, its answer lost or stale,
-its target gone or taken; each list answered as it was at any earlier one; each SQL call failed. SIGTERM, `kill -9` and
-a cancellation at every step of the small ones. Each run is judged like any seed. `--slice 1/40` plays every fortieth
-run, for CI.
+its target gone or taken; each list answered as it was at any earlier one; each event lost, told twice, late or spoilt;
+each SQL call failed. SIGTERM, `kill -9` and a cancellation at every step of the small ones. Each run is judged like any
+seed. `--slice 1/40` plays every fortieth run, for CI.
 """
 
 import argparse
@@ -40,7 +40,8 @@ class Mishap:
 
     kind: str
     """`none`, `call`, `sql`, `kill before request`, `kill after effect`, `kill before commit`, `kill after commit`,
-    `kill at step`, `stop at step`, `cancel at step`, `stale list`."""
+    `kill at step`, `stop at step`, `cancel at step`, `stale list`, `event dropped`, `event doubled`, `event delayed`,
+    `event bad line`."""
     number: int = 0
     earlier: int | None = None
     """Of a stale list: the number of the list that is answered instead."""
@@ -53,6 +54,8 @@ class Mishap:
         return f"{self.kind} {self.number} {more}".strip()
 
 
+EVENT_FAULTS: Final = ("dropped", "doubled", "delayed", "bad line")
+_OF_EVENT: Final = "event "
 NOTHING: Final = Mishap(kind="none")
 
 
@@ -64,6 +67,7 @@ class Space:
     changes: int = 0
     commits: int = 0
     sql_calls: int = 0
+    events: int = 0
     steps: int = 0
     lists: list[tuple[str, object]] = field(default_factory=list)
     """Every list that was answered: its kind, and its rows."""
@@ -132,7 +136,7 @@ def play(scenario: Scenario, mishap: Mishap = NOTHING) -> tuple[World, Space]:
 
 def _measure(world: World, space: Space) -> None:
     """Mishaps happen in the eventful part: nothing may move in the quiet one."""
-    space.calls, space.sql_calls = world.menu.asked, world.disk.calls
+    space.calls, space.sql_calls, space.events = world.menu.asked, world.disk.calls, world.menu.events
     space.steps = world.steps + (world.loop.steps if world.loop is not None else 0)
     space.lists = list(world.wire.lists or [])
     space.changes, space.commits = space.changes_so_far, space.commits_so_far
@@ -179,6 +183,8 @@ def _arrange(world: World, mishap: Mishap, space: Space) -> None:
     world.disk.before_commit, world.disk.after_commit = trap.before_commit, trap.after_commit
     if mishap.kind == "call":
         world.menu.script[mishap.number] = mishap.fault
+    elif mishap.kind.startswith(_OF_EVENT):
+        world.menu.event_script[mishap.number] = mishap.kind.removeprefix(_OF_EVENT)
     elif mishap.kind == "sql":
         world.disk.fail_call = mishap.number
     elif mishap.kind == "stale list" and mishap.earlier is not None:
@@ -217,6 +223,9 @@ def mishaps(scenario: Scenario, space: Space) -> Iterator[Mishap]:
             yield Mishap(kind="call", number=number, fault=fault)
     for number in range(1, space.sql_calls + 1):
         yield Mishap(kind="sql", number=number)
+    for number in range(1, space.events + 1):
+        for what in EVENT_FAULTS:
+            yield Mishap(kind=f"{_OF_EVENT}{what}", number=number)
     yield from _stale_lists(space)
     if scenario.small:
         for number in range(1, space.steps + 1):

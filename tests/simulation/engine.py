@@ -240,6 +240,7 @@ def travel(wire: Wire) -> Callable[[Reader, EngineEvent], None]:
     menu, timeline = wire.menu, wire.daemon.timeline
 
     def deliver(reader: Reader, event: EngineEvent) -> None:
+        menu.events += 1
         if menu.strikes("dropped", menu.drop):
             return
         if menu.strikes("bad line", menu.bad_line):

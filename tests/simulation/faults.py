@@ -62,6 +62,9 @@ class FaultMenu:
     bad_line: float = 0.0
     script: dict[int, Fault] = field(default_factory=dict)
     """Number of the call -> what happens to it: for the complete runs."""
+    event_script: dict[int, str] = field(default_factory=dict)
+    """Number of the event that sets out for a reader -> what happens to it."""
+    events: int = 0
     calm: bool = False
     asked: int = 0
     fired: Counter[str] = field(default_factory=Counter)
@@ -87,7 +90,8 @@ class FaultMenu:
 
     def strikes(self, what: str, probability: float) -> bool:
         """Whether one of the stream's faults fires now."""
-        if self.calm or not probability or self.rng.random() >= probability:
+        by_chance = not self.calm and probability and self.rng.random() < probability
+        if not by_chance and self.event_script.get(self.events) != what:
             return False
         self.fired[f"events: {what}"] += 1
         return True
