@@ -1,4 +1,4 @@
-"""The explanation of one session, from the ledger alone: the same over HTTP and on the file."""
+"""The explanation of one session, from the ledger alone: the same over HTTP and on the file, but for the mode."""
 
 from collections import deque
 from typing import Final
@@ -16,13 +16,14 @@ EXPLAINED_ROWS_MAX: Final = 2_000
 _PAGE: Final = 1_000
 
 
-async def explained(ledger: LedgerReader, session: Session, *, now: Instant) -> WhyView:
-    """Why a session is where it is."""
+async def explained(ledger: LedgerReader, session: Session, *, now: Instant, may_restart: bool) -> WhyView:
+    """Why a session is where it is. `may_restart` is whether the mode lets the controller start and stop anything."""
     explanation = explain(
         session=session,
         rows=await _newest_rows(ledger, session.id),
         evidence=await ledger.evidence(session.id),
         now=now,
+        may_restart=may_restart,
     )
     return WhyView(sentence=explanation.sentence, facts=list(explanation.facts), outlook=explanation.outlook)
 

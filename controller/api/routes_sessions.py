@@ -49,7 +49,8 @@ async def show_why(edge: Edge, request: web.Request) -> web.Response:
     """GET /v1/sessions/{name}/why."""
     read_query(request, NoQuery)
     session = await edge.session(request.match_info["name"])
-    return json_of(await explained(edge.ledger, session, now=edge.clock.now()))
+    may_restart = edge.settings.may_restart
+    return json_of(await explained(edge.ledger, session, now=edge.clock.now(), may_restart=may_restart))
 
 
 def session_response(edge: Edge, session: Session, *, status: int = 200) -> web.Response:

@@ -98,7 +98,8 @@ class _OpenedLedger:
         return session_view(await self._find(name), reachable=False)
 
     async def why(self, name: str) -> WhyView:
-        return await explained(self._ledger, await self._find(name), now=wall_now())
+        # The file does not know in what mode its controller runs.
+        return await explained(self._ledger, await self._find(name), now=wall_now(), may_restart=True)
 
     async def rows(self, *, after: int, name: str | None) -> RowsView:
         session_id = (await self._find(name)).id if name is not None else None

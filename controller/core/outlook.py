@@ -3,7 +3,7 @@
 It tells only what is stored as decided or due, and promises nothing that `transitions` has not decided.
 """
 
-from typing import assert_never
+from typing import Final, assert_never
 
 from controller.core.deadlines import is_at_rest
 from controller.core.restart_policy import count_in_window
@@ -16,14 +16,19 @@ from controller.model.reason import Reason
 from controller.model.session import Intent, Origin, Session
 from controller.model.spec import RestartMode, RestartPolicy
 
+_LEFT_TO_OTHERS: Final = (Phase.PENDING, Phase.RUNNING, Phase.STOPPED, Phase.FAILED)
+_FORBIDDEN: Final = "the controller may not start it here (`AGENTD_MODE`, or the label of another one)"
 
-def outlook(session: Session, *, now: Instant) -> str:
-    """One to three sentences."""
+
+def outlook(session: Session, *, now: Instant, may_restart: bool = True) -> str:
+    """One to three sentences. `may_restart` is whether the controller's mode lets it start and stop anything."""
     if session.removed_at is not None:
         return _removed(session, now=now)
+    if session.phase in _LEFT_TO_OTHERS and not (may_restart and session.may_act):
+        return _only_recorded(session)
     match session.phase:
         case Phase.PENDING:
-            return "Will be started now." if session.desired is Desired.RUNNING else f"{_start(session)} starts it."
+            return _pending(session)
         case Phase.STARTING:
             return "The controller waits for the engine to say that it runs."
         case Phase.RUNNING:
@@ -38,6 +43,21 @@ def outlook(session: Session, *, now: Instant) -> str:
             return f"{_ended(session, now=now)}{_container_kept(session, now=now)}"
         case _:
             assert_never(session.phase)
+
+
+def _pending(session: Session) -> str:
+    if session.is_external:
+        return "It is for whoever made it to start it; the controller records that."
+    return "Will be started now." if session.desired is Desired.RUNNING else f"{_start(session)} starts it."
+
+
+def _only_recorded(session: Session) -> str:
+    if session.phase is Phase.RUNNING:
+        by_engine = "the engine's own restart policy decides" if _engine_restarts(session) else "it stays down"
+        return f"Nothing is due. When it ends, {by_engine}: {_FORBIDDEN}."
+    if session.phase is Phase.PENDING:
+        return _pending(session) if session.is_external else f"It is not started: {_FORBIDDEN}."
+    return f"It stays down: {_FORBIDDEN}. {_its_log(session)}."
 
 
 def stop_intent(session: Session) -> Intent | None:
@@ -171,14 +191,14 @@ def _why_not(session: Session) -> str:
         case _ if session.policy.mode is RestartMode.ON_FAILURE and session.phase is Phase.STOPPED:
             return "It stays down (restart policy on-failure, and it did not fail)."
         case _:
-            return "It stays down: the controller may not start it here (`AGENTD_MODE`, or the label of another one)."
+            return f"It stays down: {_FORBIDDEN}."
 
 
 def _advice(session: Session) -> str:
     start = f"{_start(session)} tries again."
     exit_ = session.attempt.exit if session.attempt is not None else None
     limit = memory_limit(session)
-    logs = f"`agentdctl logs {session.name}` shows its last lines"
+    logs = _its_log(session)
     match exit_.verdict if exit_ is not None else None:
         case Verdict.OUT_OF_MEMORY | Verdict.ERROR_AFTER_CHILD_OOM:
             more = f"more than {memory(limit)}" if limit > 0 else "a memory limit, so that the host is spared"
@@ -204,6 +224,10 @@ def _spent(policy: RestartPolicy) -> str:
 
 def _start(session: Session) -> str:
     return f"`agentdctl start {session.name}`"
+
+
+def _its_log(session: Session) -> str:
+    return f"`agentdctl logs {session.name}` shows its last lines"
 
 
 def _container(session: Session) -> str:

@@ -52,13 +52,23 @@ class Explanation:
     outlook: str
 
 
-def explain(*, session: Session, rows: Sequence[JournalRow], evidence: Evidence | None, now: Instant) -> Explanation:
-    """Explain a session as the ledger has it. `rows` are its journal rows, `evidence` its latest attempt's."""
+def explain(
+    *,
+    session: Session,
+    rows: Sequence[JournalRow],
+    evidence: Evidence | None,
+    now: Instant,
+    may_restart: bool = True,
+) -> Explanation:
+    """Explain a session as the ledger has it. `rows` are its journal rows, `evidence` its latest attempt's.
+
+    `may_restart` is whether the controller's mode, which the ledger does not know, lets it start and stop anything.
+    """
     told = sorted((row for row in rows if row.draft.session_id == session.id), key=lambda row: row.seq)
     return Explanation(
         sentence=_sentence(session, rows=told, now=now),
         facts=tuple([*_earlier(session), *_chain(session, told), *_decided(session), *_kept(evidence)]),
-        outlook=f"{outlook(session, now=now)}{_pruned(session, told, now=now)}",
+        outlook=f"{outlook(session, now=now, may_restart=may_restart)}{_pruned(session, told, now=now)}",
     )
 
 

@@ -197,6 +197,19 @@ async def test_the_mode_bounds_what_may_be_asked(
         assert answer.status == status
 
 
+async def test_where_the_mode_forbids_a_start_none_is_promised(world: World, tmp_path: Path) -> None:
+    await world.run(a_session("alpha", now=world.clock.now()))
+    told = {}
+    for mode in ("observe", "manage"):
+        async with (
+            a_site(world, settings_for(tmp_path, mode=mode)) as site,
+            site.client.get("/v1/sessions/alpha/why") as answer,
+        ):
+            told[mode] = (await answer.json())["outlook"]
+    assert "may not start it" in told["observe"]
+    assert "may not start it" not in told["manage"]
+
+
 async def test_a_ttl_is_renewed(site: Site, world: World) -> None:
     await world.run(a_session("alpha", now=world.clock.now()))
     async with site.client.post("/v1/sessions/alpha/renew", json={"ttl_s": 60}) as answer:

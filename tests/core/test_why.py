@@ -9,7 +9,7 @@ from controller.core.why import explain
 from controller.model.container import ContainerFacts
 from controller.model.ids import ContainerId, SessionId, SessionName
 from controller.model.instant import Instant, after, from_rfc3339
-from controller.model.phase import Desired, Phase
+from controller.model.phase import Desired, Health, Phase
 from controller.model.session import Attempt, Intent, Origin, Session, StopCause
 from controller.model.spec import RestartMode, RestartPolicy
 
@@ -285,3 +285,33 @@ def test_a_time_on_another_day_carries_its_date() -> None:
         next_attempt_at=tomorrow,
     )
     assert "at 2026-03-03 14:03:10 UTC" in explain(session=session, rows=[], evidence=None, now=NOW).outlook
+
+
+@pytest.mark.parametrize(("may_restart", "may_act"), [(False, True), (True, False)])
+def test_nothing_is_promised_that_the_mode_or_a_label_forbids(*, may_restart: bool, may_act: bool) -> None:
+    why = "the controller may not start it here (`AGENTD_MODE`, or the label of another one)"
+    down = replace(
+        ended(EndFacts(exit_code=3, died_at=END)), policy=RestartPolicy(mode=RestartMode.ALWAYS), may_act=may_act
+    )
+    told = explain(session=down, rows=[], evidence=None, now=NOW, may_restart=may_restart)
+    assert told.outlook == f"It stays down: {why}. `agentdctl logs web-1` shows its last lines."
+
+    waits = replace(down, phase=Phase.PENDING)
+    told = explain(session=waits, rows=[], evidence=None, now=NOW, may_restart=may_restart)
+    assert told.outlook == f"It is not started: {why}."
+
+    sick = replace(
+        down,
+        phase=Phase.RUNNING,
+        health=Health.UNHEALTHY,
+        unhealthy_since=END,
+        policy=replace(down.policy, unhealthy_restart_s=5.0),
+    )
+    told = explain(session=sick, rows=[], evidence=None, now=NOW, may_restart=may_restart)
+    assert told.outlook == f"Nothing is due. When it ends, it stays down: {why}."
+
+
+def test_a_watched_container_that_waits_is_for_others_to_start() -> None:
+    waits = replace(ended(EndFacts(exit_code=3, died_at=END)), phase=Phase.PENDING, origin=Origin.EXTERNAL)
+    told = explain(session=waits, rows=[], evidence=None, now=NOW)
+    assert told.outlook == "It is for whoever made it to start it; the controller records that."

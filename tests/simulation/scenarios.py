@@ -1,4 +1,4 @@
-"""Eighteen small stories in which each thing that the controller does happens at least once. Nothing goes wrong there.
+"""Twenty small stories in which each thing that the controller does happens at least once. Nothing goes wrong there.
 
 `complete.py` plays each again and again, with one fault at every place where one can be.
 """
@@ -36,6 +36,8 @@ class Scenario:
     quiet_at_s: float = 60.0
     keep_s: float | None = 86_400.0
     """How long the container of a session at rest is kept."""
+    sweep_s: float = 20.0
+    mode: str = "manage"
     small: bool = False
     """Short enough to be stopped and cancelled at every single step."""
 
@@ -167,6 +169,40 @@ def _started_in_the_last_moment(world: World, containers: set[ContainerId]) -> N
             world.daemon.start(container, by="outsider")
 
     world.wire.before_request = before_request
+
+
+def only_observed(world: World) -> None:
+    """There is much to do, and the mode forbids all of it."""
+    an_orphan(world)
+    external(world, "fails", Program(runs_s=6.0, code=3), restart="always")
+    limited = {"unhealthy-restart-s": "5"}
+    external(world, "sickens", Program(sick_at_s=3.0), silent=False, **limited)
+    create(world, 10.0, "one", spec(Program()))
+    for at, verb in ((12.0, Verb.STOP), (14.0, Verb.RESTART), (16.0, Verb.REMOVE)):
+        ask(world, at, verb, "sickens")
+
+
+def well_for_long(world: World) -> None:
+    """Killed from inside three times: its second wait is longer than the first, and after ten minutes it is not."""
+    create(world, 2.0, "one", spec(Program(), ALWAYS))
+
+    def fail() -> None:
+        container = world.daemon.named("agentd-one")
+        if container is not None and container.alive:
+            world.daemon.process_ends(container, 3)
+
+    for at in (5.0, 25.0, 680.0):
+        world.timeline.at(at, fail)
+
+
+def waited(world: World) -> str:
+    """The waits for the next attempt: they double, and begin anew."""
+    rows = world.oracle.query(
+        "SELECT json_extract(body, '$.message') FROM journal WHERE kind = 'transition'"
+        " AND json_extract(body, '$.to_phase') = 'backoff' ORDER BY seq"
+    )
+    first, second, third = (int(message.split()[-2]) for (message,) in rows)
+    return "" if first < second and third < second else f"it waited {first} s, {second} s and {third} s"
 
 
 def _ask_for_adoption(world: World, container: ContainerId) -> None:
@@ -345,6 +381,19 @@ SCENARIOS: Final = (
         name="orphans asked for",
         story=orphans_asked_for,
         expect=_came_to(starts=0, running=2, reasons=("orphan_found", "adopted", "unhealthy")),
+    ),
+    Scenario(
+        name="only observed",
+        story=only_observed,
+        expect=_came_to(starts=0, running=6, reasons=("error_exit", "unhealthy")),
+        mode="observe",
+    ),
+    Scenario(
+        name="well for long",
+        story=well_for_long,
+        expect=waited,
+        quiet_at_s=720.0,
+        sweep_s=300.0,
     ),
     Scenario(
         name="time over",

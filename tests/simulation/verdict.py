@@ -4,6 +4,7 @@ Judged once, when faults and wishes have been over for long enough, and again at
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,7 @@ from tests.simulation.daemon import Truth
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+_PROMISED: Final = re.compile("[Ww]ill be (re)?started|[Ww]ill try again|is started again|agentdctl start")
 LONGEST_WAIT_S: Final = 376.0
 SWEEP_SLACK_S: Final = 15.0
 """Beyond its interval, until a sweep has looked at what it found."""
@@ -188,7 +190,11 @@ def explained(world: "World", sessions: Sequence[Session]) -> None:
             "SELECT body FROM evidence WHERE session_id = ? ORDER BY attempt DESC LIMIT 1", session.id
         )
         evidence = codec.EVIDENCE.from_text(kept[0][0]) if kept else None
-        told = explain(session=session, rows=rows, evidence=evidence, now=world.clock.now())
+        may_restart = world.knobs.settings.may_restart
+        told = explain(session=session, rows=rows, evidence=evidence, now=world.clock.now(), may_restart=may_restart)
+        promised = _PROMISED.search(told.outlook)
+        if promised and not (may_restart and session.may_act):
+            world.violated("S13", f"{session.name} is not for us to start or stop, and it says: {told.outlook}")
         if not told.sentence or not told.outlook:
             world.violated("S13", f"{session.name} is {session.phase}, and nothing can be said of it")
 
