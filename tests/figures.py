@@ -143,7 +143,7 @@ def _table(worlds: Figures, *, faults: str, planted: str, which: str, real: Sequ
         ("transitions that a gap row covers", f"{worlds.get('transitions covered by a gap', 0):.0f}"),
         ("transitions lost without a sign", f"{worlds.get('transitions lost', 0):.0f}"),
         ("transitions invented", f"{worlds.get('transitions invented', 0):.0f}"),
-        (f"single faults of the twenty scenarios ({_part(which)})", faults),
+        (f"single faults of the twenty-one scenarios ({_part(which)})", faults),
         ("planted bugs found", planted),
         *real,
     ]

@@ -47,8 +47,10 @@ def end_of(snapshot: Snapshot, *, died_at: Instant | None) -> End:
     # FinishedAt proves nothing: clocks are set, and behind a half-open stream a daemon can restart unseen. Only a
     # `die` vouches for a program's own 255.
     invented = snapshot.exit_code == INVENTED_CODE and died_at is None
+    # A start that failed since has left its words and its code in the place of those of the run.
+    spoilt = bool(snapshot.error) and snapshot.started_at is not None
     return End(
-        exit_code=snapshot.exit_code,
+        exit_code=None if spoilt else snapshot.exit_code,
         finished_at=snapshot.finished_at,
         oom_flag=snapshot.oom_killed,
         error=snapshot.error,

@@ -48,8 +48,8 @@ def on_seen(draft: Draft, seen: ContainerSeen) -> None:
     elif attempt is None or attempt.started_at is None:
         if attempt is None or not _is_the_run_before(draft, attempt, snapshot):
             _a_run_nobody_knew(draft, seen)
-        elif _is_to_go(draft):
-            keep_evidence(draft, replace(seen, tail=NEVER_STARTED))
+        else:
+            _the_run_before(draft, seen)
     elif _is_same_run(attempt, draft.session.earlier, snapshot):
         _confirm(draft, attempt, snapshot)
         apply_state(draft, seen)
@@ -114,11 +114,21 @@ def _is_same_run(attempt: Attempt, earlier: tuple[Attempt, ...], snapshot: Snaps
 
 def _is_the_run_before(draft: Draft, refused: Attempt, snapshot: Snapshot) -> bool:
     """Whether a start that was refused has left the container with the instants of an earlier run."""
-    if _known_earlier(draft, snapshot) is not None:
-        return True
-    # After many refusals in a row the run itself is not among the few that are remembered.
-    assert snapshot.started_at is not None
-    return refused.ended_at is not None and snapshot.state in _OVER and snapshot.started_at < refused.opened_at
+    return _known_earlier(draft, snapshot) is not None or shows_a_run_before(refused, snapshot)
+
+
+def shows_a_run_before(refused: Attempt, snapshot: Snapshot) -> bool:
+    """The same, after so many refusals in a row that the run itself is not among the few that are remembered."""
+    if refused.started_at is not None or refused.ended_at is None or snapshot.started_at is None:
+        return False
+    return snapshot.state in _OVER and snapshot.started_at < refused.opened_at
+
+
+def _the_run_before(draft: Draft, seen: ContainerSeen) -> None:
+    if _is_to_go(draft):
+        keep_evidence(draft, replace(seen, tail=NEVER_STARTED))
+    if draft.session.phase is Phase.STARTING and not draft.session.open_actions:
+        start_did_not_happen(draft, seen)
 
 
 def _confirm(draft: Draft, attempt: Attempt, snapshot: Snapshot) -> None:

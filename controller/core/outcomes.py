@@ -144,7 +144,8 @@ def _start_refused(draft: Draft, outcome: Outcome) -> None:
             settle(draft)
             return
         expect_attempt(draft, session.container)
-    end_attempt(draft, End(exit_code=code, error=error, never_started=True, looked=True))
+    # Whatever its policy: an engine starts nothing again because of a start that it has refused.
+    end_attempt(draft, End(exit_code=code, error=error, never_started=True, looked=True, engine_waits=False))
 
 
 def _beyond_use(draft: Draft, outcome: Outcome, snapshot: Snapshot) -> None:

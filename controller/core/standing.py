@@ -100,10 +100,11 @@ def _is_over(draft: Draft, attempt: Attempt, seen: ContainerSeen) -> None:
 
 
 def end_shown(attempt: Attempt, seen: ContainerSeen) -> End:
-    """The end that an inspect shows. The 255 of an engine that was killed never replaces the code of a `die` event."""
+    """The end that an inspect shows. An engine's 255, or a start that failed since, replaces no code that is known."""
     end = end_of(seen.snapshot, died_at=attempt.died_at)
     known = attempt.exit.exit_code if attempt.exit is not None else None
-    if end.exit_code != INVENTED_CODE or attempt.died_at is None or known is None:
+    vouched_for = end.exit_code is not None and (end.exit_code != INVENTED_CODE or attempt.died_at is None)
+    if known is None or vouched_for:
         return end
     return replace(end, exit_code=known, finished_at=attempt.finished_at)
 

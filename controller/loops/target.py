@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from controller.core.event_facts import stands_for
+from controller.core.looks import shows_a_run_before
 from controller.core.rules import Rules
 from controller.core.specs import LABEL_CONTROLLER, LABEL_SESSION, LABEL_SPEC
 from controller.errors import EngineUnavailable
@@ -60,10 +61,9 @@ def _has_moved(action: Action, snapshot: Snapshot, runs: Sequence[Attempt]) -> b
     """Whether it was started again since the action was decided."""
     if snapshot.started_at is None:
         return False
-    if action.started_at is None:
-        # A stop holds for a start that was not known yet. A removal that was decided on what had never run does not.
-        return action.kind is ActionKind.START or (action.kind is ActionKind.REMOVE and action.attempt > 0)
     shown = next((one for one in runs if one.started_at == snapshot.started_at and not one.provisional), None)
+    if action.started_at is None:
+        return _has_run_since(action, snapshot, runs, shown)
     if shown is not None and action.attempt:
         # An engine that was killed may have forgotten its latest run and show the one before it: that is no move.
         return shown.number > action.attempt
@@ -72,3 +72,14 @@ def _has_moved(action: Action, snapshot: Snapshot, runs: Sequence[Attempt]) -> b
         return True
     # While an attempt's own StartedAt is provisional, the action holds the time of its `start` event.
     return not stands_for(action.started_at, snapshot.started_at)
+
+
+def _has_run_since(action: Action, snapshot: Snapshot, runs: Sequence[Attempt], shown: Attempt | None) -> bool:
+    """The same, for what was decided on an attempt that had not run: it was only made, or its start was refused."""
+    if action.kind is ActionKind.STOP or not action.attempt:
+        # A stop holds for a start that was not known yet. Of what was found lying about no attempt is known.
+        return action.kind is ActionKind.START
+    if shown is not None:
+        return shown.number >= action.attempt
+    decided_on = next((one for one in runs if one.number == action.attempt), None)
+    return decided_on is None or not shows_a_run_before(decided_on, snapshot)

@@ -47,6 +47,25 @@ def test_a_start_that_was_refused_opens_no_attempt_for_the_run_before_it() -> No
     assert (story.session.phase, story.session.reason) == (Phase.FAILED, Reason.START_FAILED)
 
 
+def test_a_start_that_left_nothing_to_look_at_after_a_refused_one_is_not_waited_for_for_ever() -> None:
+    story = _ended_and_starting()
+    story(make.outcome(story.action, 25, kind=OutcomeKind.REFUSED, shot=_spoilt(), message="no such command"))
+    story(make.verb(Verb.START, 30))
+    story(make.outcome(story.action, 31, kind=OutcomeKind.DONE))
+    assert story.session.open_actions == ()
+    story(make.seen(_spoilt(), seconds=32, cause=LookCause.ACTION))
+    assert story.session.phase is Phase.BACKOFF
+    assert story.session.next_attempt_at is not None
+
+
+def test_the_code_of_a_start_that_failed_is_not_told_of_the_run_before_it() -> None:
+    story = running_session()
+    story(make.seen(_spoilt(), seconds=60, cause=LookCause.SWEEP))
+    assert (story.session.phase, story.session.reason) == (Phase.FAILED, Reason.START_FAILED)
+    assert story.attempt.exit is not None
+    assert (story.attempt.exit.exit_code, story.attempt.exit.error) == (None, "task already exists")
+
+
 def test_a_255_that_a_restarted_engine_invents_does_not_replace_the_code_of_the_die_event() -> None:
     story = running_session()
     story(make.event(EventAction.DIE, 10, exit_code=3))

@@ -97,6 +97,26 @@ def test_a_run_that_is_known_to_have_come_after_it_has_moved_though_the_engines_
     assert outcome.kind is ends
 
 
+@pytest.mark.parametrize("remembered", [True, False])
+@pytest.mark.parametrize("kind", [START, REMOVE])
+def test_after_a_refused_start_the_run_before_it_is_no_move(kind: ActionKind, *, remembered: bool) -> None:
+    before = after(BEGAN, -30)
+    refused = replace(_attempt(2, None), ended_at=BEGAN)
+    known = [refused, _attempt(1, before)] if remembered else [refused]
+    decided_on_it = _action(kind, started_at=None)
+    assert already(decided_on_it, _snapshot(EXITED, started_at=before), attempts=known) is SEND
+    moved = already(decided_on_it, _snapshot(EXITED, started_at=after(BEGAN, 1)), attempts=known)
+    assert moved is not None
+    assert moved.kind is (OutcomeKind.DONE if kind is START else OutcomeKind.SUPERSEDED)
+
+
+def test_a_start_whose_run_is_known_by_now_is_done() -> None:
+    known = [_attempt(2, BEGAN)]
+    done = already(_action(START, started_at=None), _snapshot(EXITED, started_at=BEGAN), attempts=known)
+    assert done is not None
+    assert done.kind is OutcomeKind.DONE
+
+
 def test_one_that_is_being_removed_gives_no_certain_answer_yet() -> None:
     with pytest.raises(EngineUnavailable):
         already(_action(REMOVE), _snapshot(ContainerState.REMOVING, started_at=BEGAN))
@@ -115,7 +135,7 @@ def _action(kind: ActionKind, *, started_at: Instant | None = BEGAN) -> Action:
     )
 
 
-def _attempt(number: int, started_at: Instant) -> Attempt:
+def _attempt(number: int, started_at: Instant | None) -> Attempt:
     return Attempt(number=number, container=ContainerId("c"), started_at=started_at, opened_at=BEGAN)
 
 

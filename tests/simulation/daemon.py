@@ -5,6 +5,7 @@ after, what an inspect says in between. Times are virtual; each method happens a
 appointment on the timeline. How a client reaches it, and what may go wrong on the way, is `engine.py`.
 """
 
+import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -430,8 +431,9 @@ class Daemon:
 
         def begin() -> None:
             if self.up and not (container.removing or container.removed or container.running):
-                self.start(container, by=by)
-                self.emit(container, "restart")
+                with contextlib.suppress(EngineRefused):  # Who asked is told so.
+                    self.start(container, by=by)
+                    self.emit(container, "restart")
 
         def stopped(_: object) -> None:
             self.timeline.after(_BETWEEN_STOP_AND_START_S, begin)

@@ -328,6 +328,31 @@ def rarer_labels(rng: random.Random) -> dict[str, str]:
     return {**dict(rng.sample(sorted(asked.items()), rng.choice((1, 2)))), **(compose if rng.random() < 0.5 else {})}
 
 
+def spoil_programs(world: "World") -> None:
+    """In one world of four a container cannot be started for a while, though it has run: by dice of its own."""
+    dice = world.dice("spoilt programs")
+    a_minute = dice.choice((0.0, 0.0, 0.0, 2.0))
+    when = 0.0
+    while a_minute and (when := when + dice.expovariate(a_minute / 60)) < world.knobs.quiet_at_s:
+        world.timeline.at(when, lambda: _spoil(world, dice))
+
+
+def _spoil(world: "World", dice: random.Random) -> None:
+    found = [container for container in world.daemon.containers.values() if not container.program.start_fails]
+    if not found:
+        return
+    container = dice.choice(found)
+    before, container.program = container.program, Program(start_fails=True)
+    world.struck["spoilt program"] += 1
+    world.tell(f"nemesis: {container.name} cannot be started from now on")
+
+    def heal() -> None:
+        if not world.menu.calm:
+            container.program = before
+
+    world.timeline.after(dice.choice((20.0, 120.0)), heal)
+
+
 # --- machines ----------------------------------------------------------------------------------------------------
 
 

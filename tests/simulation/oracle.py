@@ -53,8 +53,8 @@ class Oracle:
         self._rank: dict[tuple[str, int], int] = {}
         self.automatic: dict[str, dict[str, float]] = {}
         """Session -> its automatic restarts: action, and when the engine was made to start it."""
-        self._starts: dict[str, list[tuple[int, Fault]]] = {}
-        """Action -> how often its container had been started after each request of it, and what happened to that."""
+        self._starts: dict[str, list[Fault]] = {}
+        """Action -> each request of it that started its container, by what happened to that."""
         self.rows_count = 0
         """Journal rows of sessions that were read and judged."""
         self.asked: Tally[str] = Tally()
@@ -127,14 +127,13 @@ class Oracle:
         container = self._world.daemon.containers.get(ContainerId(request.container))
         if request.kind != "start" or container is None or not request.action:
             return
-        self._starts.setdefault(request.action, []).append((container.starts, request.fault))
-        told = self._starts[request.action]
-        if told[-1][0] > told[0][0] and Fault.LATE not in [fault for _, fault in told]:
-            began = [
-                one for one in self._world.daemon.history if one.container == container.id and one.what == "started"
-            ]
-            if [one.by for one in began[told[0][0] - 1 :]].count("client") > 1:
-                self._world.violated("S4", f"{container.name} was started twice for one action: {request.reason}")
+        began = [one for one in self._world.daemon.history if one.container == container.id and one.what == "started"]
+        if not began or began[-1].by != "client" or began[-1].at != request.acted_at:
+            return  # It ran already, or could not be started.
+        told = self._starts.setdefault(request.action, [])
+        told.append(request.fault)
+        if len(told) > 1 and Fault.LATE not in told:
+            self._world.violated("S4", f"{container.name} was started twice for one action: {request.reason}")
 
     def created_at(self, container: str) -> float:
         """When it was really created."""

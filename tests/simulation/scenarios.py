@@ -1,4 +1,4 @@
-"""Twenty small stories in which each thing that the controller does happens at least once. Nothing goes wrong there.
+"""Twenty-one small stories: each thing that the controller does happens at least once. Nothing goes wrong there.
 
 `complete.py` plays each again and again, with one fault at every place where one can be.
 """
@@ -104,6 +104,18 @@ def kept_and_removed(world: World) -> None:
     """Its container is removed once its time is over; a start makes a new one, which ends and goes as well."""
     create(world, 2.0, "fails", spec(Program(runs_s=1.0, code=3)))
     ask(world, 15.0, Verb.START, "fails")
+
+
+def starts_no_more(world: World) -> None:
+    """It runs once, and then the engine cannot start it: the run stays what it was, each refusal is an attempt."""
+    policy = RestartPolicy(mode=RestartMode.ON_FAILURE, max_attempts=2, window_s=3600.0)
+    create(world, 2.0, "one", spec(Program(runs_s=2.0, code=3), policy))
+
+    def spoil() -> None:
+        for container in world.daemon.containers.values():
+            container.program = Program(start_fails=True)
+
+    world.timeline.at(6.0, spoil)
 
 
 def removed_by_force(world: World) -> None:
@@ -359,6 +371,15 @@ SCENARIOS: Final = (
         expect=_came_to(starts=2, running=0, reasons=("error_exit", "container_pruned")),
         quiet_at_s=40.0,
         keep_s=5.0,
+    ),
+    Scenario(
+        name="starts no more",
+        story=starts_no_more,
+        expect=_came_to(
+            starts=1, running=0, reasons=("error_exit", "start_failed", "crash_looping", "container_pruned")
+        ),
+        quiet_at_s=80.0,
+        keep_s=15.0,
     ),
     Scenario(
         name="watched",
