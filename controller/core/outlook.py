@@ -24,7 +24,8 @@ def outlook(session: Session, *, now: Instant, may_restart: bool = True) -> str:
     """One to three sentences. `may_restart` is whether the controller's mode lets it start and stop anything."""
     if session.removed_at is not None:
         return _removed(session, now=now)
-    if session.phase in _LEFT_TO_OTHERS and not (may_restart and session.may_act):
+    ours_to_start = session.phase in _LEFT_TO_OTHERS or session.next_attempt_at is not None
+    if ours_to_start and not (may_restart and session.may_act):
         return _only_recorded(session)
     match session.phase:
         case Phase.PENDING:

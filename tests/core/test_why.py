@@ -296,6 +296,15 @@ def test_nothing_is_promised_that_the_mode_or_a_label_forbids(*, may_restart: bo
     told = explain(session=down, rows=[], evidence=None, now=NOW, may_restart=may_restart)
     assert told.outlook == f"It stays down: {why}. `agentdctl logs web-1` shows its last lines."
 
+    told = explain(
+        session=replace(down, phase=Phase.BACKOFF, next_attempt_at=after(NOW, 60)),
+        rows=[],
+        evidence=None,
+        now=NOW,
+        may_restart=may_restart,
+    )
+    assert told.outlook == f"It stays down: {why}. `agentdctl logs web-1` shows its last lines."
+
     waits = replace(down, phase=Phase.PENDING)
     told = explain(session=waits, rows=[], evidence=None, now=NOW, may_restart=may_restart)
     assert told.outlook == f"It is not started: {why}."

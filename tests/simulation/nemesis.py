@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from controller.errors import EngineError, EngineRefused
 from controller.loops.inbox import INBOX_SIZE
+from controller.loops.windows import OVERLAP_S
 from controller.model.container import EngineRestart
+from controller.model.instant import NANOS_PER_S
 from tests.simulation.containers import Container, Probe, Program, Status
 from tests.simulation.outage import freeze_daemon, kill_daemon, start_daemon, stop_daemon, thaw_daemon
 
@@ -128,6 +130,8 @@ def _half_open(world: "World", rng: random.Random) -> str:
     reader = rng.choice(readers)
     if not reader.half_open:
         reader.half_open, reader.half_open_since = True, world.timeline.now
+        left_s = (reader.until - world.daemon.clock()) / NANOS_PER_S
+        world.half_open.append((world.lives, world.timeline.now, world.timeline.now + left_s + OVERLAP_S))
     return "now"
 
 

@@ -52,7 +52,7 @@ def recall(world: "World") -> Recall:
         "SELECT container_id, started_at, ended_at FROM attempts WHERE started_at IS NOT NULL"
     ):
         attempts.setdefault(container, []).append((started_at, ended_at is not None))
-    gaps = _gaps(world)
+    gaps, dark = _gaps(world), _dark(world)
     unseen_until = {
         container: (at - EPOCH) / NANOS_PER_S
         for container, at in world.oracle.query(
@@ -76,7 +76,7 @@ def recall(world: "World") -> Recall:
         told = [ended for at, ended in attempts.get(truth.container, []) if _same(at, run)]
         if told and (truth.what == "started" or any(told)):
             found.told += 1
-        elif truth.at <= unseen_until.get(truth.container, 0.0) or _in_a_gap(truth.at, gaps):
+        elif truth.at <= unseen_until.get(truth.container, 0.0) or _in_a_gap(truth.at, [*gaps, *dark]):
             found.covered += 1
         else:
             found.lost += 1
@@ -108,4 +108,13 @@ def _gaps(world: "World") -> list[tuple[float, float]]:
     return [
         ((opened - EPOCH) / NANOS_PER_S, (closed - EPOCH) / NANOS_PER_S if closed is not None else world.timeline.now)
         for opened, closed in world.oracle.query("SELECT opened_at, closed_at FROM gaps")
+    ]
+
+
+def _dark(world: "World") -> list[tuple[float, float]]:
+    """Where a stream was half open, and its life ended before the end of the window could have shown that."""
+    return [
+        (since, world.deaths[life])
+        for life, since, found_out_at in world.half_open
+        if world.deaths.get(life, found_out_at) < found_out_at
     ]

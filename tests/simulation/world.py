@@ -106,6 +106,10 @@ class World:
         self.bystanders: dict[str, str] = {}
         """Container id -> what kind somebody else's container is."""
         self.struck: Tally[str] = Tally()
+        self.half_open: list[tuple[int, float, float]] = []
+        """Of each stream that went half open: the life that read it, since when, and when that was to be found out."""
+        self.deaths: dict[int, float] = {}
+        """When each life ended."""
         self.wishes: list[Wish] = []
         self.last_sessions: list[Session] = []
         """As they are in the ledger when all is over."""
@@ -309,6 +313,7 @@ class World:
         if how != "killed" and self.disk.left_open:
             self.violated("S10", f"it {how}, and left {self.disk.left_open} connections to its ledger open")
         self.ends[how] += 1
+        self.deaths[self.lives] = self.timeline.now
         self.steps += loop.steps
         self.digest = zlib.crc32(b"%d %d" % (loop.digest, loop.steps), self.digest)
         for complaint in loop.complaints:
