@@ -164,6 +164,7 @@ def _beyond_use(draft: Draft, outcome: Outcome, snapshot: Snapshot) -> None:
 def _after_stop(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:
     match outcome.kind:
         case OutcomeKind.DONE:
+            _call_off_back_off(draft)
             _seen_after(draft, outcome, seen)
             draft.look(cause=LookCause.ACTION, tail=True)
         case OutcomeKind.GONE:
@@ -181,6 +182,16 @@ def _after_stop(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:
             _follow_the_later_start(draft, outcome)
         case _:
             assert_never(outcome.kind)
+
+
+def _call_off_back_off(draft: Draft) -> None:
+    """What was stopped is not started by its own engine's policy any more, whatever its container looks like."""
+    session, intent = draft.session, draft.session.stop_wanted
+    if session.phase is Phase.BACKOFF and session.next_attempt_at is None and intent is not None:
+        by_shutdown = intent.cause is StopCause.SHUTDOWN
+        draft.session = replace(session, stop_wanted=None)
+        draft.enter(Phase.STOPPED, Reason.CONTROLLER_SHUTDOWN if by_shutdown else Reason.STOPPED_BY_REQUEST)
+        draft.tell(actor=intent.actor)
 
 
 def _is_still_asked_for(session: Session) -> bool:

@@ -418,3 +418,31 @@ def test_a_run_whose_removal_was_told_before_its_start_is_told_by_what_comes_lat
     story(make.event(EventAction.DIE, 1.2, exit_code=137))
     assert (story.attempt.started_at, story.attempt.died_at) == (make.at(1.1), make.at(1.2))
     assert stands(story) == (Phase.STOPPED, Reason.REMOVED_EXTERNALLY)
+
+
+def _left_to_the_engine() -> tuple[Story, ContainerFacts]:
+    story, facts = watched(EngineRestart.ALWAYS)
+    story(make.seen(replace(make.exited(3), facts=facts, state=ContainerState.RESTARTING), cause=LookCause.SWEEP))
+    assert story.session.phase is Phase.BACKOFF
+    return story, facts
+
+
+@pytest.mark.parametrize("verb", [Verb.STOP, Verb.RESTART])
+def test_our_stop_ends_the_engines_own_back_off_and_is_told_as_ours(verb: Verb) -> None:
+    story, facts = _left_to_the_engine()
+    story(make.verb(verb, 10))
+    assert story.action.kind is ActionKind.STOP
+    story(make.outcome(story.action, 11, shot=replace(make.exited(3), facts=facts)))
+    assert (Phase.BACKOFF, Phase.STOPPED, Reason.STOPPED_BY_REQUEST) in story.told()
+    assert story.session.phase is (Phase.STARTING if verb is Verb.RESTART else Phase.STOPPED)
+    assert len(story.session.open_actions) == (verb is Verb.RESTART)
+
+
+def test_the_engine_does_not_start_what_has_followed_the_container_that_it_was_to_start() -> None:
+    story, facts = _left_to_the_engine()
+    follower = replace(facts, id=ContainerId("f" * 64), created_at=make.at(20))
+    story(make.seen(replace(make.snapshot(ContainerState.CREATED, started_s=None), facts=follower), seconds=21))
+    assert stands(story) == (Phase.PENDING, Reason.CREATED)
+    story(make.verb(Verb.STOP, 25))
+    assert story.session.phase is Phase.STOPPED
+    assert story.session.open_actions == ()
