@@ -13,6 +13,7 @@ from controller.model.observation import Verb
 from controller.store import codec
 from tests.simulation.exchange import Request
 from tests.simulation.timeline import EPOCH
+from tests.simulation.wishes import Wish
 
 if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 LATE_S: Final = 60.0
 """A restart may have come this long after it was granted: it waited for an engine or for the next life."""
+CROSSING_S: Final = 5.0
 _AUTOMATIC: Final = "after its back-off"
 _CLEARING: Final = (Verb.START, Verb.RESTART)
 
@@ -43,7 +45,8 @@ def note(world: "World", oracle: "Oracle", request: Request) -> None:
         return
     oracle.asked["restarts held against a budget"] += 1
     cleared = max(
-        (wish.at for wish in world.wishes if wish.session_id == session_id and wish.verb in _CLEARING), default=0.0
+        (_taken_at(wish) for wish in world.wishes if wish.session_id == session_id and wish.verb in _CLEARING),
+        default=0.0,
     )
     since = max(cleared, world.timeline.now - policy.window_s + LATE_S)
     counted = [at for at in mine.values() if at >= since]
@@ -52,6 +55,11 @@ def note(world: "World", oracle: "Oracle", request: Request) -> None:
         world.violated(
             "S5", f"{session.name}: {len(counted)} restarts in a window, and its policy grants {policy.max_attempts}"
         )
+
+
+def _taken_at(wish: Wish) -> float:
+    """When it was decided on, at the latest: a restart of ours may have been decided between the asking and that."""
+    return min(wish.answered_at if wish.answered_at is not None else wish.at, wish.at + CROSSING_S)
 
 
 def _decided_s(world: "World", session_id: str, reason: str) -> float:
