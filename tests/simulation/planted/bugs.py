@@ -31,7 +31,7 @@ from controller.core import (
 from controller.core.rules import Rules
 from controller.errors import ContainerGone, EngineUnavailable, LedgerError
 from controller.interfaces import Answer, Batch
-from controller.loops import act, look, program, react, shutdown, sweep, waiting, watch, windows
+from controller.loops import act, look, program, react, shutdown, sweep, target, waiting, watch, windows
 from controller.model.action import Action, ActionKind
 from controller.model.instant import Instant, after
 from controller.model.journal import JournalRow
@@ -411,6 +411,11 @@ BUGS: Final[tuple[Planted, ...]] = (
     ),
     Planted(name="no back-off", plant=swapped(restart_policy, "backoff_s", _at_once), scenario="crashing"),
     Planted(name="attempts mixed up", plant=swapped(looks, "_is_same_run", _always_the_same_run)),
+    Planted(
+        name="a refused start looks done",
+        plant=swapped(target, "_has_run_since", lambda *_: True),
+        scenario="starts no more",
+    ),
     Planted(name="an old answer revives", plant=swapped(looks, "apply_state", _answer_revives)),
     Planted(name="an invented code believed", plant=swapped(standing, "end_of", _code_255_is_real)),
     Planted(name="a squatter adopted", plant=swapped(act, "is_of_another", _nobody_in_the_way)),
