@@ -141,14 +141,14 @@ def _has_a_rival(world: "World", container: Container) -> bool:
 
 
 def _only_an_event_told(world: "World", attempt: dict[str, Any]) -> bool:
-    """Whether nobody could look at the end, in a world where events get lost without a sign.
+    """Whether nobody could look at the end, in a world where events get lost without a sign, or come seconds late.
 
-    Then a `die` may be that of a run whose `start` was among those that were lost. Behind a half-open stream it is told
-    as likely.
+    Then a `die` may be that of a run whose `start` was among those that were lost, or fell into a gap that is closed by
+    the time the `die` is there. Behind a half-open stream it is told as likely.
     """
     likely = attempt["exit"]["confidence"] == "likely"
-    lost = world.menu.fired["events: dropped"] > 0 or (world.struck["half-open stream"] > 0 and likely)
-    return lost and not attempt["evidence_kept"]
+    struck = world.menu.fired["events: dropped"] + world.menu.fired["events: delayed"] > 0
+    return (struck or (world.struck["half-open stream"] > 0 and likely)) and not attempt["evidence_kept"]
 
 
 def at_the_end(world: "World") -> None:
