@@ -118,7 +118,7 @@ def _is_the_run_before(draft: Draft, refused: Attempt, snapshot: Snapshot) -> bo
 
 
 def shows_a_run_before(refused: Attempt, snapshot: Snapshot) -> bool:
-    """The same, after so many refusals in a row that the run itself is not among the few that are remembered."""
+    """Whether a refused start has left its container with the instants of a run that is not remembered any more."""
     if refused.started_at is not None or refused.ended_at is None or snapshot.started_at is None:
         return False
     return snapshot.state in _OVER and snapshot.started_at < refused.opened_at
