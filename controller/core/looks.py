@@ -5,6 +5,7 @@ ends one that ended unseen, and completes what an event told in part. It never t
 of the present run means, `standing.py` says.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -114,14 +115,24 @@ def _is_same_run(attempt: Attempt, earlier: tuple[Attempt, ...], snapshot: Snaps
 
 def _is_the_run_before(draft: Draft, refused: Attempt, snapshot: Snapshot) -> bool:
     """Whether a start that was refused has left the container with the instants of an earlier run."""
-    return _known_earlier(draft, snapshot) is not None or shows_a_run_before(refused, snapshot)
+    known = _known_earlier(draft, snapshot) is not None
+    return known or shows_a_run_before(refused, snapshot, earlier=draft.session.earlier)
 
 
-def shows_a_run_before(refused: Attempt, snapshot: Snapshot) -> bool:
-    """Whether a refused start has left its container with the instants of a run that is not remembered any more."""
+def shows_a_run_before(refused: Attempt, snapshot: Snapshot, *, earlier: Sequence[Attempt]) -> bool:
+    """Whether a refused start has left its container with the instants of a run that is not known by them.
+
+    `earlier` are the attempts before it, newest first. Another run than the latest of these came after the refusal; by
+    the clocks, which may have been set, it is judged only where no run of that container is remembered any more.
+    """
     if refused.started_at is not None or refused.ended_at is None or snapshot.started_at is None:
         return False
-    return snapshot.state in _OVER and snapshot.started_at < refused.opened_at
+    if snapshot.state not in _OVER:
+        return False
+    for one in earlier:
+        if one.container == refused.container and one.started_at is not None:
+            return one.provisional and stands_for(one.started_at, snapshot.started_at)
+    return snapshot.started_at < refused.opened_at
 
 
 def _the_run_before(draft: Draft, seen: ContainerSeen) -> None:

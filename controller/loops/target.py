@@ -82,4 +82,5 @@ def _has_run_since(action: Action, snapshot: Snapshot, runs: Sequence[Attempt], 
     if shown is not None:
         return shown.number >= action.attempt
     decided_on = next((one for one in runs if one.number == action.attempt), None)
-    return decided_on is None or not shows_a_run_before(decided_on, snapshot)
+    before = [one for one in runs if one.number < action.attempt]
+    return decided_on is None or not shows_a_run_before(decided_on, snapshot, earlier=before)

@@ -110,6 +110,14 @@ def test_after_a_refused_start_the_run_before_it_is_no_move(kind: ActionKind, *,
     assert moved.kind is (OutcomeKind.DONE if kind is START else OutcomeKind.SUPERSEDED)
 
 
+def test_after_a_refused_start_a_run_that_is_not_the_one_before_it_has_moved_whatever_the_clocks_say() -> None:
+    refused = replace(_attempt(2, None), ended_at=BEGAN)
+    known = [refused, _attempt(1, after(BEGAN, -60))]
+    done = already(_action(START, started_at=None), _snapshot(EXITED, started_at=after(BEGAN, -30)), attempts=known)
+    assert done is not None
+    assert done.kind is OutcomeKind.DONE
+
+
 def test_a_start_whose_run_is_known_by_now_is_done() -> None:
     known = [_attempt(2, BEGAN)]
     done = already(_action(START, started_at=None), _snapshot(EXITED, started_at=BEGAN), attempts=known)
