@@ -53,8 +53,8 @@ class Oracle:
         self._rank: dict[tuple[str, int], int] = {}
         self.automatic: dict[str, dict[str, float]] = {}
         """Session -> its automatic restarts: action, and when the engine was made to start it."""
-        self._starts: dict[str, list[Fault]] = {}
-        """Action -> each request of it that started its container, by what happened to that."""
+        self._starts: dict[tuple[object, ...], list[Fault]] = {}
+        """Action, and when it was decided -> each request that started its container, by what happened to that."""
         self.rows_count = 0
         """Journal rows of sessions that were read and judged."""
         self.asked: Tally[str] = Tally()
@@ -130,7 +130,9 @@ class Oracle:
         began = [one for one in self._world.daemon.history if one.container == container.id and one.what == "started"]
         if not began or began[-1].by != "client" or began[-1].at != request.acted_at:
             return  # It ran already, or could not be started.
-        told = self._starts.setdefault(request.action, [])
+        # A session that was forgotten and is recorded anew counts its actions from the first one again.
+        decided = self.query("SELECT decided_at FROM actions WHERE id = ?", request.action)
+        told = self._starts.setdefault((request.action, *decided), [])
         told.append(request.fault)
         if len(told) > 1 and Fault.LATE not in told:
             self._world.violated("S4", f"{container.name} was started twice for one action: {request.reason}")
