@@ -10,7 +10,6 @@ from controller.core.event_facts import believed, is_of_a_run_after, over_at, wi
 from controller.core.hindsight import complete_earlier, learn_of_death, learn_of_stop, renew_diagnosis
 from controller.core.judging import End
 from controller.core.leaving import container_gone
-from controller.core.pursuing import has_process
 from controller.model.container import EngineEvent, EventAction
 from controller.model.observation import EventSeen
 from controller.model.phase import Phase
@@ -94,7 +93,7 @@ def about_ended(draft: Draft, attempt: Attempt, seen: EventSeen) -> None:
 def _stopped_after_end(draft: Draft, attempt: Attempt, event: EngineEvent) -> None:
     draft.session = replace(draft.session, attempt=replace(attempt, stop_at=event.at))
     session = draft.session
-    if session.phase is Phase.BACKOFF and has_process(session):
+    if session.engine_backs_off:
         # A stop during the engine's own back-off: no kill, no die, only this.
         ours = session.stop_wanted
         reason = Reason.STOPPED_EXTERNALLY if ours is None else Reason.STOPPED_BY_REQUEST

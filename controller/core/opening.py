@@ -90,7 +90,7 @@ def change_container(draft: Draft, facts: ContainerFacts) -> None:
         session = replace(session, policy=policy, may_act=may_act_on(facts.labels, draft.rules))
     draft.session = session
     expect_attempt(draft, facts)
-    if session.phase is Phase.BACKOFF and session.next_attempt_at is None:
+    if session.engine_backs_off:
         # It was the container before that the engine was to start again.
         draft.enter(Phase.PENDING, Reason.CREATED, f"container {facts.name} follows the one before")
         draft.tell(actor=ACTOR_EXTERNAL)

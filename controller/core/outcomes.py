@@ -10,7 +10,7 @@ from controller.core.keeping import is_pruning, may_be_our_removal, not_pruned, 
 from controller.core.leaving import container_gone, started_and_gone
 from controller.core.looks import on_seen
 from controller.core.opening import expect_attempt
-from controller.core.pursuing import pursue
+from controller.core.pursuing import pursue, reason_without_process
 from controller.core.settling import begin, retry_later, settle
 from controller.model.action import Action, ActionKind, Outcome, OutcomeKind
 from controller.model.container import ContainerState, LogTail, Snapshot
@@ -187,10 +187,9 @@ def _after_stop(draft: Draft, outcome: Outcome, seen: OutcomeSeen) -> None:
 def _call_off_back_off(draft: Draft) -> None:
     """What was stopped is not started by its own engine's policy any more, whatever its container looks like."""
     session, intent = draft.session, draft.session.stop_wanted
-    if session.phase is Phase.BACKOFF and session.next_attempt_at is None and intent is not None:
-        by_shutdown = intent.cause is StopCause.SHUTDOWN
+    if session.engine_backs_off and intent is not None:
         draft.session = replace(session, stop_wanted=None)
-        draft.enter(Phase.STOPPED, Reason.CONTROLLER_SHUTDOWN if by_shutdown else Reason.STOPPED_BY_REQUEST)
+        draft.enter(Phase.STOPPED, reason_without_process(intent))
         draft.tell(actor=intent.actor)
 
 

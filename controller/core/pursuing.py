@@ -53,15 +53,17 @@ def want_stop(draft: Draft, cause: StopCause, *, actor: str, longest_grace_s: fl
 
 def has_process(session: Session) -> bool:
     """Whether there is something to stop: a live container, or one that the engine is about to start again."""
-    engine_backs_off = (
-        session.phase is Phase.BACKOFF and session.next_attempt_at is None and session.container is not None
-    )
-    return session.phase.is_live or engine_backs_off
+    return session.phase.is_live or session.engine_backs_off
 
 
 def may_have_process(session: Session) -> bool:
     """The same, or there may be one soon: an action is open, or nobody has seen what came of a start."""
     return has_process(session) or bool(session.open_actions) or _is_in_the_dark(session)
+
+
+def reason_without_process(intent: Intent) -> Reason:
+    """Why a session is down that was to be stopped and had nothing that ran."""
+    return Reason.CONTROLLER_SHUTDOWN if intent.cause is StopCause.SHUTDOWN else Reason.STOPPED_BY_REQUEST
 
 
 def rest_unstarted(draft: Draft, reason: Reason, *, actor: str) -> None:
@@ -80,9 +82,8 @@ def _toward_stop(draft: Draft, intent: Intent) -> None:
         draft.look(cause=LookCause.ACTION, delay_s=_LOOK_AGAIN_S)
         return
     if not has_process(session):
-        reason = Reason.CONTROLLER_SHUTDOWN if intent.cause is StopCause.SHUTDOWN else Reason.STOPPED_BY_REQUEST
         desired = session.desired
-        rest_unstarted(draft, reason, actor=intent.actor)
+        rest_unstarted(draft, reason_without_process(intent), actor=intent.actor)
         if intent.cause is StopCause.SHUTDOWN:
             draft.session = replace(draft.session, desired=desired)
         return

@@ -136,7 +136,7 @@ def _back_off_with_engine(draft: Draft, seen: ContainerSeen) -> None:
     elif waits and session.phase is not Phase.BACKOFF:
         draft.enter(Phase.BACKOFF, session.reason, "the engine's own restart policy will start it")
         draft.tell(actor=ACTOR_ENGINE)
-    elif not waits and session.phase is Phase.BACKOFF and session.next_attempt_at is None and not session.open_actions:
+    elif not waits and session.engine_backs_off and not session.open_actions:
         # The engine sets `restarting` together with the end, so that `exited` is its last word.
         code = attempt.exit.exit_code if attempt.exit is not None else None
         if restarts_by_engine(session, attempt, code) and not seen.snapshot.error:

@@ -148,7 +148,7 @@ def _remove(draft: Draft, asked: VerbRequested) -> Reply:
         provisional=None,
         look_owed_until=None,
     )
-    if session.phase is Phase.BACKOFF and not has_process(session):
+    if session.phase is Phase.BACKOFF and not session.engine_backs_off:
         draft.enter(Phase.STOPPED, Reason.STOPPED_BY_REQUEST, "removal requested")
     draft.tell(actor=asked.actor, reason=Reason.REMOVED_BY_REQUEST, message="removal requested")
     pursue(draft)

@@ -177,6 +177,11 @@ class Session:
         return self.origin is Origin.EXTERNAL
 
     @property
+    def engine_backs_off(self) -> bool:
+        """Whether the engine, by its own restart policy, is about to start its container again."""
+        return self.phase is Phase.BACKOFF and self.next_attempt_at is None and self.container is not None
+
+    @property
     def container_id(self) -> ContainerId | None:
         """The engine's id of the container that it has now or had last."""
         return self.container.id if self.container is not None else None

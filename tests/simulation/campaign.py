@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from controller.model.reason import Reason
+from tests.simulation.faults import STREAM_FAULTS
 from tests.simulation.playing import Shape, run_seed, told
 from tests.simulation.world import World
 
@@ -180,7 +181,6 @@ _ONLY: Final = {
     "conflict": ("create", "start", "remove"),
     "partial": ("list ours", "list external"),
 }
-_STREAM: Final = ("dropped", "doubled", "swapped", "delayed", "bad line")
 UNREACHED: Final = frozenset({Reason.DEFECT, Reason.DUPLICATE, Reason.UNEXPECTED})
 """A reason that must never be seen, and two that no code gives."""
 M2_PER: Final = 1000
@@ -190,6 +190,6 @@ def never_reached(result: Result) -> list[str]:
     """M2: kinds of faults that hit no call of a kind, and reasons that no row had."""
     wanted = [f"{kind}: {fault}" for kind in _KINDS for fault in ALWAYS_POSSIBLE]
     wanted += [f"{kind}: {fault}" for fault, kinds in _ONLY.items() for kind in kinds]
-    wanted += [f"events: {what}" for what in _STREAM]
+    wanted += [f"events: {what}" for what in STREAM_FAULTS]
     wanted += [f"reason: {reason.value}" for reason in Reason if reason not in UNREACHED]
     return [what for what in wanted if not result.reached[what]]

@@ -23,7 +23,7 @@ from controller.engine.limits import TimeLimits
 from controller.settings import Settings
 from tests.simulation.daemon import Traits
 from tests.simulation.exchange import CHANGES, Request
-from tests.simulation.faults import CALL_FAULTS, Fault
+from tests.simulation.faults import CALL_FAULTS, STREAM_FAULTS, Fault
 from tests.simulation.knobs import Knobs
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.playing import SCRATCH, the_dead_are_silent, told
@@ -54,7 +54,8 @@ class Mishap:
         return f"{self.kind} {self.number} {more}".strip()
 
 
-EVENT_FAULTS: Final = ("dropped", "doubled", "delayed", "bad line")
+_ALONE: Final = tuple(what for what in STREAM_FAULTS if what != "swapped")
+"""What can happen to one event: to be swapped takes two."""
 _OF_EVENT: Final = "event "
 NOTHING: Final = Mishap(kind="none")
 
@@ -225,7 +226,7 @@ def mishaps(scenario: Scenario, space: Space) -> Iterator[Mishap]:
     for number in range(1, space.sql_calls + 1):
         yield Mishap(kind="sql", number=number)
     for number in range(1, space.events + 1):
-        for what in EVENT_FAULTS:
+        for what in _ALONE:
             yield Mishap(kind=f"{_OF_EVENT}{what}", number=number)
     yield from _stale_lists(space)
     if scenario.small:

@@ -48,6 +48,9 @@ CALL_FAULTS = (
 )
 
 
+STREAM_FAULTS = ("dropped", "doubled", "swapped", "delayed", "bad line")
+
+
 @dataclass(kw_only=True)
 class FaultMenu:
     """Probabilities of one world, and a count of what really fired."""

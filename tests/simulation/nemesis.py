@@ -6,7 +6,7 @@ nemesis does to a container it does as an outsider, through the engine, as a per
 
 import contextlib
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from controller.errors import EngineError, EngineRefused
@@ -27,10 +27,15 @@ def unleash(world: "World") -> None:
     """Make all appointments up to the quiet hour."""
     for name, a_minute in world.knobs.nemeses.items():
         rng = world.dice(f"nemesis {name}")
-        when = rng.expovariate(a_minute / 60)
-        while when < world.knobs.quiet_at_s:
+        for when in moments(world, rng, a_minute):
             world.timeline.at(when, _appointment(world, name, rng))
-            when += rng.expovariate(a_minute / 60)
+
+
+def moments(world: "World", rng: random.Random, a_minute: float, *, since_s: float = 0.0) -> Iterator[float]:
+    """When it happens, at that rate, up to the quiet hour."""
+    when = since_s
+    while a_minute and (when := when + rng.expovariate(a_minute / 60)) < world.knobs.quiet_at_s:
+        yield when
 
 
 def _appointment(world: "World", name: str, rng: random.Random) -> Callable[[], None]:
@@ -335,9 +340,7 @@ def rarer_labels(rng: random.Random) -> dict[str, str]:
 def spoil_programs(world: "World") -> None:
     """In one world of four a container cannot be started for a while, though it has run: by dice of its own."""
     dice = world.dice("spoilt programs")
-    a_minute = dice.choice((0.0, 0.0, 0.0, 2.0))
-    when = 0.0
-    while a_minute and (when := when + dice.expovariate(a_minute / 60)) < world.knobs.quiet_at_s:
+    for when in moments(world, dice, dice.choice((0.0, 0.0, 0.0, 2.0))):
         world.timeline.at(when, lambda: _spoil(world, dice))
 
 

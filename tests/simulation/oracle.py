@@ -77,8 +77,10 @@ class Oracle:
 
         def again() -> None:
             self.look()
-            if not world.menu.calm:
-                self.explain() if world.script is not None else self._explain_one()
+            if not world.menu.calm and world.script is not None:
+                self.explain()
+            elif not world.menu.calm:
+                self._explain_one()
             world.timeline.after(LOOK_EVERY_S, again)
 
         world.timeline.after(LOOK_EVERY_S, again)

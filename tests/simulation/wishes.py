@@ -5,7 +5,6 @@ hears. What was answered with `accepted` is held against the ledger by the oracl
 """
 
 import random
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +21,7 @@ from controller.model.spec import RestartMode, RestartPolicy, SessionSpec
 from tests.simulation.containers import Container
 from tests.simulation.engine import PROBED
 from tests.simulation.http_edge import READS, WISHED_ID, HttpEdge, Refused
-from tests.simulation.nemesis import random_program
+from tests.simulation.nemesis import moments, random_program
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -74,22 +73,15 @@ def make_wishes(world: "World") -> None:
     for number in range(world.knobs.sessions_count):
         world.timeline.at(rng.uniform(0.5, 20.0), lambda number=number: world.wish(_create(world, rng, number)))  # type: ignore[misc]
     _make_rarer_wishes(world)
-    for when in _moments(world, rng, world.knobs.wishes_a_minute, since_s=20.0):
+    for when in moments(world, rng, world.knobs.wishes_a_minute, since_s=20.0):
         world.timeline.at(when, lambda: world.wish(_any(world, rng)))
-
-
-def _moments(world: "World", rng: random.Random, a_minute: float, *, since_s: float) -> Iterator[float]:
-    """When somebody asks, at that rate, up to the quiet hour."""
-    when = since_s
-    while a_minute and (when := when + rng.expovariate(a_minute / 60)) < world.knobs.quiet_at_s:
-        yield when
 
 
 def _make_rarer_wishes(world: "World") -> None:
     """Agents that come and go, adoptions, orphans to be removed at once: on dice of their own."""
     rng = world.dice("rarer wishes")
     a_minute = rng.choice((0.0, 1.0, 4.0))
-    for when in _moments(world, rng, a_minute, since_s=10.0):
+    for when in moments(world, rng, a_minute, since_s=10.0):
         world.timeline.at(when, lambda: world.wish((_rare(world, rng), None)))
     _make_embedders_wishes(world)
     for turn in range(CONNECTING_COUNT):
@@ -102,7 +94,7 @@ def _make_embedders_wishes(world: "World") -> None:
     """Somebody embeds the program and asks its port for requests, past all that HTTP would have refused before."""
     rng = world.dice("embedder")
     a_minute = rng.choice((0.0, 0.0, 2.0))
-    for when in _moments(world, rng, a_minute, since_s=15.0):
+    for when in moments(world, rng, a_minute, since_s=15.0):
         world.timeline.at(when, lambda: world.wish((Wish(at=world.timeline.now, what=EMBEDDER, session=""), None)))
 
 

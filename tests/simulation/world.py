@@ -31,7 +31,7 @@ from tests.simulation.faults import FaultMenu
 from tests.simulation.http_edge import forget_all
 from tests.simulation.knobs import Knobs, draw, remove_slowly, turned, usual
 from tests.simulation.loop import SimulatedLoop, Stalled, live
-from tests.simulation.nemesis import calm, run_bystander, spoil_programs, unleash
+from tests.simulation.nemesis import calm, moments, run_bystander, spoil_programs, unleash
 from tests.simulation.oracle import Oracle
 from tests.simulation.shortcuts import lent
 from tests.simulation.sqlite import Disk
@@ -273,9 +273,7 @@ class World:
     def _cancels(self) -> None:
         """Now and then somebody who embeds the program cancels it: on dice of its own."""
         dice = self.dice("cancels")
-        a_minute = dice.choice((0.0, 0.0, 0.5))
-        when = 0.0
-        while a_minute and (when := when + dice.expovariate(a_minute / 60)) < self.knobs.quiet_at_s:
+        for when in moments(self, dice, dice.choice((0.0, 0.0, 0.5))):
             self.timeline.at(when, self._cancel)
 
     def _cancel(self) -> None:
