@@ -10,6 +10,7 @@ from controller.core.event_facts import believed, is_of_a_run_after, over_at, wi
 from controller.core.hindsight import complete_earlier, learn_of_death, learn_of_stop, renew_diagnosis
 from controller.core.judging import End
 from controller.core.leaving import container_gone
+from controller.core.pursuing import reason_without_process
 from controller.model.container import EngineEvent, EventAction
 from controller.model.observation import EventSeen
 from controller.model.phase import Phase
@@ -96,7 +97,7 @@ def _stopped_after_end(draft: Draft, attempt: Attempt, event: EngineEvent) -> No
     if session.engine_backs_off:
         # A stop during the engine's own back-off: no kill, no die, only this.
         ours = session.stop_wanted
-        reason = Reason.STOPPED_EXTERNALLY if ours is None else Reason.STOPPED_BY_REQUEST
+        reason = Reason.STOPPED_EXTERNALLY if ours is None else reason_without_process(ours)
         draft.enter(Phase.STOPPED, reason, "stopped while the engine was about to start it again")
         draft.tell(actor=ACTOR_EXTERNAL if ours is None else ours.actor)
         draft.look(tail=True)

@@ -108,9 +108,14 @@ def _is_same_run(attempt: Attempt, earlier: tuple[Attempt, ...], snapshot: Snaps
     if attempt.started_at == snapshot.started_at:
         return True
     # A `start` event's time is a little later than the StartedAt it stands for. An inspect that was under way when
-    # the event came shows the run before, which is known by its own StartedAt.
-    known_before = any(one.started_at == snapshot.started_at for one in earlier)
-    return attempt.provisional and stands_for(attempt.started_at, snapshot.started_at) and not known_before
+    # the event came shows the run before, which is known by its own StartedAt, or by a `start` event of its own.
+    of_one_before = any(
+        one.container == attempt.container
+        and one.started_at is not None
+        and snapshot.started_at <= one.started_at < attempt.started_at
+        for one in earlier
+    )
+    return attempt.provisional and stands_for(attempt.started_at, snapshot.started_at) and not of_one_before
 
 
 def _is_the_run_before(draft: Draft, refused: Attempt, snapshot: Snapshot) -> bool:
@@ -220,16 +225,27 @@ def _known_earlier(draft: Draft, snapshot: Snapshot) -> Attempt | None:
     )
 
 
+def _told_earlier(draft: Draft, present: Attempt, snapshot: Snapshot) -> Attempt | None:
+    """The attempt before the present one that an inspect shows, where both are known by their `start` events alone."""
+    assert snapshot.started_at is not None
+    for one in draft.session.earlier:
+        if one.container == snapshot.facts.id and one.started_at is not None:
+            both = one.provisional and present.provisional
+            return one if both and stands_for(one.started_at, snapshot.started_at) else None
+    return None
+
+
 def _an_earlier_run(draft: Draft, seen: ContainerSeen) -> None:
     snapshot, present = seen.snapshot, draft.attempt
     assert present is not None
-    match = _known_earlier(draft, snapshot)
+    match = _known_earlier(draft, snapshot) or _told_earlier(draft, present, snapshot)
     if match is None and seen.asked_at > present.opened_at:
         # Asked for after the present run was known, and another one: the engine's clock was set back in between.
         _a_run_nobody_knew(draft, seen)
     elif match is not None and snapshot.state in _OVER:
         if not tells_of_a_later_start(match, snapshot):
-            complete_earlier(draft, replace(match, died_after_gap=False), end=end_shown(match, seen))
+            shown = replace(match, started_at=snapshot.started_at, provisional=False, died_after_gap=False)
+            complete_earlier(draft, shown, end=end_shown(match, seen))
         if present.started_at is not None and seen.asked_at > present.opened_at:
             # An engine that was killed may have forgotten its latest run; or an event told of a run that never was.
             if present.ended_at is None:

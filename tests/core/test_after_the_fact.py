@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from controller.model.action import ActionKind, OutcomeKind
-from controller.model.container import ContainerFacts, ContainerState, EngineRestart, EventAction
+from controller.model.container import ContainerFacts, ContainerState, EngineRestart, EventAction, Snapshot
 from controller.model.exit import Confidence
 from controller.model.ids import ContainerId
 from controller.model.observation import DeadlineReached, EngineLost, LookCause, Verb
@@ -207,6 +207,33 @@ def test_an_old_answer_that_shows_the_run_before_opens_nothing_though_the_engine
     story(replace(make.seen(make.exited(1, finished_s=40), seconds=62), asked_at=make.at(60.5)))
     assert story.session.phase is Phase.RUNNING
     assert len(story.told()) == rows
+
+
+def twice_told() -> tuple[Story, Snapshot]:
+    """Started again twice, which only `start` events told, at 40.5 and 41.5; and what an inspect shows in between."""
+    story, facts = watched()
+    for end, start in ((40, 40.5), (41, 41.5)):
+        story(make.event(EventAction.DIE, end, exit_code=3))
+        story(make.event(EventAction.START, start))
+    assert (story.attempt.number, story.attempt.provisional) == (3, True)
+    return story, replace(make.exited(7, started_s=40.4, finished_s=41), facts=facts)
+
+
+def test_a_slow_answer_that_shows_a_run_known_by_its_start_event_alone_is_not_taken_for_the_run_after_it() -> None:
+    story, before = twice_told()
+    story(replace(make.seen(before, seconds=43), asked_at=make.at(41.2)))
+    assert (story.session.phase, story.attempt.number, story.attempt.provisional) == (Phase.RUNNING, 3, True)
+    shown = story.session.earlier[0]
+    assert (shown.number, shown.started_at, shown.provisional) == (2, make.at(40.4), False)
+    assert shown.exit is not None
+    assert shown.exit.exit_code == 7
+
+
+def test_a_run_that_the_engine_forgot_ends_though_the_one_before_it_is_known_by_its_start_event_alone() -> None:
+    story, before = twice_told()
+    story(replace(make.seen(before, seconds=60, cause=LookCause.SWEEP), asked_at=make.at(59)))
+    assert (story.session.phase, story.session.reason, story.attempt.number) == (Phase.FAILED, Reason.EXIT_UNKNOWN, 3)
+    assert story.session.earlier[0].started_at == make.at(40.4)
 
 
 def test_a_late_die_of_the_run_before_ends_no_other_though_the_engines_clock_was_set_back() -> None:

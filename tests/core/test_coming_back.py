@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from controller.model.action import ActionKind, OutcomeKind
 from controller.model.container import ContainerState, EngineRestart, EventAction
-from controller.model.observation import ControllerStarted, ControllerStopping, DeadlineReached, Verb
+from controller.model.observation import ControllerStarted, ControllerStopping, DeadlineReached, LookCause, Verb
 from controller.model.phase import Desired, Health, Phase
 from controller.model.reason import Reason
 from controller.model.spec import RestartMode
@@ -58,6 +58,17 @@ def test_what_somebody_asked_to_stop_does_not_come_back_because_a_shutdown_overt
     assert story.session.reason is Reason.STOPPED_BY_REQUEST
     story(ControllerStarted(observed_at=make.at(50)))
     assert (story.session.phase, story.session.open_actions) == (Phase.STOPPED, ())
+
+
+def test_a_stop_of_our_shutdown_in_the_engines_own_back_off_is_told_as_that_by_its_event_too() -> None:
+    story = running_session(make.spec(RestartMode.ALWAYS))
+    updated = replace(make.facts(), engine_restart=EngineRestart.ALWAYS)
+    story(make.seen(make.running(facts=updated), seconds=1.8, cause=LookCause.SWEEP))
+    story(make.event(EventAction.DIE, 2, exit_code=3))
+    assert story.session.engine_backs_off
+    story(ControllerStopping(leave_running=False, grace_s=10, observed_at=make.at(3)))
+    story(make.event(EventAction.STOP, 3.1))
+    assert (story.session.phase, story.session.reason) == (Phase.STOPPED, Reason.CONTROLLER_SHUTDOWN)
 
 
 def test_what_a_shutdown_stopped_comes_back_though_nobody_could_say_how_the_stop_went() -> None:

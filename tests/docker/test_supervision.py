@@ -280,8 +280,7 @@ def _outlives_every_end(place: Place) -> None:
         until(lambda: controller.request("POST", "/v1/reconcile?dry_run=false")[0] == 200, what="a whole sweep")
 
     for name in names:
-        # An engine that has just lost its power may hang in a start for longer than we wait: then it is asked anew.
-        controller.wait_for(name, phase="running", timeout_s=150)
+        controller.wait_for(name, phase="running", timeout_s=60)
     down = controller.session("down")
     assert (down["phase"], down["reason"], down["attempt"]) == ("stopped", "stopped_externally", 1)
     containers = engine.cli("ps", "-a", "--format", "{{.Names}}").split()

@@ -122,15 +122,22 @@ class PrivateEngine:
             _end(pid)
 
     def power_off(self) -> None:
-        """As when the host loses its power: the daemon, and every container's processes, at one blow."""
+        """As when the host loses its power: the daemon, every container's processes and all of `/run`, at one blow.
+
+        Ended one after the other, the last would still clean up, and leave a half of it: what never starts again.
+        """
         shims = _processes_with(str(self.folder))
         doomed = {*shims, *_descendants(shims)}
+        for pid in doomed:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
         for pid in doomed:
             _end(pid)
         assert self._process is not None
         self._process.wait()
         self._process = None
         self._unmount()
+        shutil.rmtree(self.folder / "exec")
 
     def restart(self, *, kill: bool = False) -> None:
         """Stop (or kill) and start again."""
