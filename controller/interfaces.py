@@ -220,7 +220,9 @@ class Batch:
 
     decisions: Sequence[CommittedDecision] = ()
     sessions: Sequence[Session] = ()
-    """Each session once, as it is after the batch. Its attempts are written from it."""
+    """Each session once, as it is after the batch. The attempts that it carries are written from it."""
+    left_behind: Sequence[tuple[SessionId, Attempt]] = ()
+    """Attempts that changed in this batch and that their session carries no more after it."""
     actions: Sequence[Action] = ()
     closed: Sequence[ActionId] = ()
     evidence: Sequence[Evidence] = ()

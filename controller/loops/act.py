@@ -172,9 +172,7 @@ class Act:
             return await self._made_and_renamed(action)
         if action.container is None:
             return self._met(action, snapshot)
-        session = self._roster.sessions[action.session_id]
-        present = (session.attempt,) if session.attempt is not None else ()
-        return already(action, snapshot, attempts=(*present, *session.earlier))
+        return already(action, snapshot, attempts=self._roster.sessions[action.session_id].attempts)
 
     async def _made_and_renamed(self, action: Action) -> Outcome | None:
         """What an earlier life's create may have made, if somebody has renamed it since: its labels still say so.

@@ -186,6 +186,7 @@ class React:
         batch = Batch(
             decisions=copy.decisions,
             sessions=list(copy.changed.values()),
+            left_behind=[(session_id, attempt) for (session_id, _), attempt in copy.left_behind.items()],
             actions=list(copy.actions.values()),
             closed=list(copy.closed),
             evidence=copy.evidence,

@@ -90,6 +90,5 @@ def know(known: MutableMapping[ContainerId, SessionId], session: Session) -> Non
     """Enter the containers that it has, or had not long ago; the present one beats another session's memory of it."""
     if session.container_id is not None:
         known[session.container_id] = session.id
-    for attempt in (session.attempt, *session.earlier):
-        if attempt is not None:
-            known.setdefault(attempt.container, session.id)
+    for attempt in session.attempts:
+        known.setdefault(attempt.container, session.id)

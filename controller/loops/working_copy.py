@@ -16,7 +16,7 @@ from controller.model.decision import Decision, LookWish
 from controller.model.ids import ActionId, ContainerId, SessionId, SessionName
 from controller.model.journal import Evidence, JournalDraft
 from controller.model.observation import Observation
-from controller.model.session import Session
+from controller.model.session import Attempt, Session
 
 
 class WorkingCopy:
@@ -25,6 +25,7 @@ class WorkingCopy:
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
         self.changed: dict[SessionId, Session] = {}
+        self.left_behind: dict[tuple[SessionId, int], Attempt] = {}
         self.known: MutableMapping[ContainerId, SessionId] = ChainMap({}, roster.known)
         self._by_key: MutableMapping[str, SessionId] = ChainMap({}, roster.by_key)
         self._names: dict[SessionName, SessionId | None] = {}
@@ -89,6 +90,7 @@ class WorkingCopy:
         before = self.session(session.id)
         if session == before:
             return
+        self._leave_behind(session)
         self.changed[session.id] = session
         know(self.known, session)
         if session.external_key:
@@ -97,6 +99,14 @@ class WorkingCopy:
             self._names[session.name] = session.id
         elif self.named(session.name) == session.id:
             self._names[session.name] = None
+
+    def _leave_behind(self, session: Session) -> None:
+        """A session carries its latest attempts alone: one that came and went within this batch is kept beside it."""
+        if session.id in self.changed:
+            carried = {attempt.number for attempt in session.attempts}
+            for attempt in self.changed[session.id].attempts:
+                if attempt.number not in carried:
+                    self.left_behind[session.id, attempt.number] = attempt
 
 
 class _OustedKeys(Collection[str]):

@@ -182,6 +182,11 @@ class Session:
         return self.phase is Phase.BACKOFF and self.next_attempt_at is None and self.container is not None
 
     @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The latest and those before it that it carries, newest first."""
+        return self.earlier if self.attempt is None else (self.attempt, *self.earlier)
+
+    @property
     def container_id(self) -> ContainerId | None:
         """The engine's id of the container that it has now or had last."""
         return self.container.id if self.container is not None else None

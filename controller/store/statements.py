@@ -4,13 +4,14 @@ The order matters only where tables refer to each other: sessions come first, an
 because they free their names.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from controller.interfaces import Batch, CommittedDecision, EngineCursor
+from controller.model.ids import SessionId
 from controller.model.instant import Instant, after
 from controller.model.journal import JournalRow
-from controller.model.session import Session
+from controller.model.session import Attempt, Session
 from controller.store import codec
 from controller.store.connection import Statement, Value
 
@@ -58,7 +59,7 @@ def of_batch(batch: Batch, rows: Sequence[JournalRow], now: Instant) -> list[Sta
     ordered = sorted(batch.sessions, key=lambda session: session.removed_at is None)
     statements = [
         Statement(_SESSION, [_session(session) for session in ordered]),
-        Statement(_ATTEMPT, [attempt for session in ordered for attempt in _attempts(session)]),
+        Statement(_ATTEMPT, [_attempt(*one) for one in (*batch.left_behind, *_carried(ordered))]),
         Statement(_JOURNAL, [journal_values(row, text) for row, text in zip(rows, observations, strict=True)]),
         Statement(
             _ACTION,
@@ -128,19 +129,19 @@ def _session(session: Session) -> tuple[Value, ...]:
     )
 
 
-def _attempts(session: Session) -> list[tuple[Value, ...]]:
-    latest = () if session.attempt is None else (session.attempt,)
-    return [
-        (
-            session.id,
-            attempt.number,
-            codec.text_of(attempt.container),
-            attempt.started_at,
-            attempt.ended_at,
-            codec.ATTEMPT.to_text(attempt),
-        )
-        for attempt in (*session.earlier, *latest)
-    ]
+def _carried(sessions: Iterable[Session]) -> Iterator[tuple[SessionId, Attempt]]:
+    return ((session.id, attempt) for session in sessions for attempt in session.attempts)
+
+
+def _attempt(session_id: SessionId, attempt: Attempt) -> tuple[Value, ...]:
+    return (
+        session_id,
+        attempt.number,
+        codec.text_of(attempt.container),
+        attempt.started_at,
+        attempt.ended_at,
+        codec.ATTEMPT.to_text(attempt),
+    )
 
 
 def _text(text: str | None) -> str | None:

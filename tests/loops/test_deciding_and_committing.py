@@ -7,6 +7,8 @@ import pytest
 from controller.core.transitions import decide
 from controller.errors import LedgerError
 from controller.interfaces import Batch
+from controller.model.container import EventAction
+from controller.model.instant import after
 from controller.model.journal import JournalRow
 from controller.model.observation import ConnectionChanged, Verb
 from controller.model.phase import Phase
@@ -70,6 +72,23 @@ async def test_a_request_is_answered_after_the_commit_and_nothing_is_sent_before
         assert (answer.accepted, answer.session_id) == (True, "id-of-job")
         assert order == ["committed", "answered"]
         assert (await stage.session("job")).open_actions
+
+
+async def test_every_attempt_of_a_crash_loop_that_was_told_at_one_blow_is_kept(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    container = engine.add("web", labels=WATCHED)
+    async with on_stage(tmp_path, engine) as stage:
+        await _running(stage)
+        began = stage.clock.now()
+        for turn in range(7):
+            engine.emit(EventAction.DIE, container, at=after(began, 2 * turn + 1), exit_code=3)
+            engine.emit(EventAction.START, container, at=after(began, 2 * turn + 2))
+        await stage.row(lambda row: row.draft.attempt == 8 and row.draft.to_phase is Phase.RUNNING)
+        session = await stage.session("web")
+        attempts = await stage.ledger.attempts(session.id)
+        assert [attempt.number for attempt in attempts] == list(range(1, 9))
+        assert [attempt.ended_at is None for attempt in attempts] == [False] * 7 + [True]
+        assert [attempt.exit.exit_code for attempt in attempts if attempt.exit is not None] == [3] * 7
 
 
 async def test_a_request_for_nobody_is_refused(tmp_path: Path) -> None:

@@ -249,9 +249,16 @@ def travel(wire: Wire) -> Callable[[Reader, EngineEvent], None]:
         when = timeline.now + wire.wait()
         if menu.strikes("delayed", menu.delay):
             when += menu.rng.uniform(0, menu.delay_s)
-        if not menu.strikes("swapped", menu.swap):
+        swapped = menu.strikes("swapped", menu.swap)
+        if not swapped:
             when = reader.last_arrival = max(when, reader.last_arrival)
-        timeline.at(when, lambda: reader.put(event))
+
+        def arrive() -> None:
+            if swapped and reader.ended:
+                menu.overtaken.append((event.container, event.at))
+            reader.put(event)
+
+        timeline.at(when, arrive)
         if menu.strikes("doubled", menu.double):
             timeline.at(when + wire.wait(), lambda: reader.put(event))
 

@@ -1,7 +1,8 @@
 """How much of what really happened is on record: the engine's history against the ledger's attempts and gaps.
 
 Counted for containers from the moment they are on record, in worlds where that can be asked: no clock of ours was set,
-nothing was pruned, and the engine dropped no event without a sign (against that only the engine could help).
+nothing was pruned, and the engine dropped no event without a sign (against that only the engine could help). One that
+others overtook, and whose stream then ended, is such a one: what came after it was the last sign of that stream.
 """
 
 from dataclasses import dataclass
@@ -77,6 +78,8 @@ def recall(world: "World") -> Recall:
         if told and (truth.what == "started" or any(told)):
             found.told += 1
         elif truth.at <= unseen_until.get(truth.container, 0.0) or _in_a_gap(truth.at, [*gaps, *dark]):
+            found.covered += 1
+        elif any(one == truth.container and _same(at, truth.engine_at) for one, at in world.menu.overtaken):
             found.covered += 1
         else:
             found.lost += 1
