@@ -105,7 +105,8 @@ def rederived(session: Session, *, now: Instant, rules: Rules) -> Session:
         next_attempt_at=_clipped(session.next_attempt_at, now, backoff_s),
         provisional=ProvisionalEnd(until=min(provisional.until, after(now, PROVISIONAL_S))) if provisional else None,
         look_owed_until=_clipped(session.look_owed_until, now, LOOK_OWED_S),
-        unhealthy_since=_clipped(session.unhealthy_since, now, 0.0),
+        # Whether it was so all the time, nobody was there to see.
+        unhealthy_since=now if session.unhealthy_since is not None else None,
         expires_at=_clipped(session.expires_at, now, ttl_s) if ttl_s is not None else session.expires_at,
         removed_at=_clipped(session.removed_at, now, 0.0),
         removal_again_at=_clipped(session.removal_again_at, now, REMOVAL_AGAIN_S),

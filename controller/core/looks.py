@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from controller.core.deadlines import unhealthy_restart_at
 from controller.core.draft import Draft
 from controller.core.ending import end_attempt
 from controller.core.event_facts import stands_for
@@ -17,7 +18,7 @@ from controller.core.judging import End, end_of
 from controller.core.keeping import is_kept_long_enough
 from controller.core.leaving import container_gone
 from controller.core.opening import change_container, open_attempt
-from controller.core.pursuing import pursue
+from controller.core.pursuing import pursue, restart_for
 from controller.core.settling import retry_later
 from controller.core.standing import (
     NEVER_STARTED,
@@ -30,9 +31,9 @@ from controller.core.standing import (
 )
 from controller.model.container import ContainerState, Snapshot
 from controller.model.observation import ContainerAbsent, ContainerSeen
-from controller.model.phase import Desired, Phase
+from controller.model.phase import Desired, Health, Phase
 from controller.model.reason import ACTOR_ENGINE, Reason, Source
-from controller.model.session import Attempt
+from controller.model.session import Attempt, StopCause
 
 _OVER: Final = (ContainerState.EXITED, ContainerState.DEAD)
 
@@ -62,6 +63,8 @@ def on_seen(draft: Draft, seen: ContainerSeen) -> None:
     if seen.orphan_still:
         draft.session = replace(draft.session, removal_wanted=True, desired=Desired.STOPPED)
         draft.tell(reason=Reason.ORPHAN_FOUND, message="it was spared before, and nothing speaks for it any more")
+    if _stays_unhealthy(draft, seen):
+        restart_for(draft, StopCause.UNHEALTHY)
     pursue(draft)
 
 
@@ -71,6 +74,13 @@ def on_absent(draft: Draft, absent: ContainerAbsent) -> None:
         return
     container_gone(draft, source=source_of(absent))
     pursue(draft)
+
+
+def _stays_unhealthy(draft: Draft, seen: ContainerSeen) -> bool:
+    """Whether the time for which it may be unhealthy was over when this was asked, and it is so still."""
+    due_at, shown = unhealthy_restart_at(draft.session), seen.snapshot
+    present = draft.attempt is not None and draft.attempt.started_at == shown.started_at
+    return present and shown.health is Health.UNHEALTHY and due_at is not None and due_at <= seen.asked_at
 
 
 def _is_its_container(draft: Draft, seen: ContainerSeen) -> bool:

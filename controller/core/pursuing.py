@@ -51,6 +51,14 @@ def want_stop(draft: Draft, cause: StopCause, *, actor: str, longest_grace_s: fl
     pursue(draft)
 
 
+def restart_for(draft: Draft, cause: StopCause) -> None:
+    """Stop it for what it lacks, to be started again after a back-off; where that is ours to do."""
+    session = draft.session
+    draft.session = replace(session, connection_due_at=None, unhealthy_since=None)
+    if session.phase is Phase.RUNNING and session.may_act and draft.rules.may_restart:
+        want_stop(draft, cause, actor=ACTOR_CONTROLLER)
+
+
 def has_process(session: Session) -> bool:
     """Whether there is something to stop: a live container, or one that the engine is about to start again."""
     return session.phase.is_live or session.engine_backs_off

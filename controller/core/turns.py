@@ -6,10 +6,10 @@ from typing import Final
 from controller.core.deadlines import expiry_at, expiry_warning_at, rederived, unhealthy_restart_at
 from controller.core.draft import Draft
 from controller.core.hindsight import became_engine_restart, became_external
-from controller.core.pursuing import may_have_process, pursue, rest_unstarted, want_stop
+from controller.core.pursuing import may_have_process, pursue, rest_unstarted, restart_for, want_stop
 from controller.core.settling import begin, settle
 from controller.model.instant import Instant
-from controller.model.observation import ControllerStopping
+from controller.model.observation import ControllerStopping, LookCause
 from controller.model.phase import Desired, Phase
 from controller.model.reason import ACTOR_CONTROLLER, Reason
 from controller.model.session import Origin, StopCause
@@ -31,9 +31,10 @@ def on_deadline(draft: Draft) -> None:
         _next_attempt(draft)
     _on_expiry(draft)
     if _is_due(unhealthy_restart_at(draft.session), draft.now):
-        _restart_for(draft, StopCause.UNHEALTHY)
+        # It may be well by now, and nobody there to be told: what a look shows just now counts.
+        draft.look(cause=LookCause.TIMER)
     if _is_due(draft.session.connection_due_at, draft.now):
-        _restart_for(draft, StopCause.NOT_CONNECTED)
+        restart_for(draft, StopCause.NOT_CONNECTED)
     pursue(draft)
 
 
@@ -93,13 +94,6 @@ def _next_attempt(draft: Draft) -> None:
         draft.session = replace(draft.session, next_attempt_at=None, desired=Desired.STOPPED)
         return
     begin(draft, why=f"attempt {draft.session.attempt_count + 1}, after its back-off")
-
-
-def _restart_for(draft: Draft, cause: StopCause) -> None:
-    session = draft.session
-    draft.session = replace(session, connection_due_at=None, unhealthy_since=None)
-    if session.phase is Phase.RUNNING and session.may_act and draft.rules.may_restart:
-        want_stop(draft, cause, actor=ACTOR_CONTROLLER)
 
 
 def _on_expiry(draft: Draft) -> None:

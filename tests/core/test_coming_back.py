@@ -19,8 +19,10 @@ def test_what_was_stopped_for_being_unhealthy_is_started_again_also_where_the_en
     facts = replace(make.facts(agentd_watch="true"), engine_restart=EngineRestart.UNLESS_STOPPED, has_probe=True)
     facts = replace(facts, labels={**facts.labels, "agentd.unhealthy-restart-s": "10"})
     story = Story()
-    story(make.admitted(make.running(facts=facts, health=Health.UNHEALTHY)))
-    story(DeadlineReached(observed_at=make.at(10)))
+    sick = make.running(facts=facts, health=Health.UNHEALTHY)
+    story(make.admitted(sick))
+    assert story(DeadlineReached(observed_at=make.at(10))).looks
+    story(make.seen(sick, seconds=10.5))
     story(make.event(EventAction.KILL, 11, signal=15))
     story(make.event(EventAction.DIE, 12, exit_code=143))
     story(make.outcome(story.action, 12.1, shot=replace(make.exited(143, finished_s=12), facts=facts)))
@@ -29,6 +31,33 @@ def test_what_was_stopped_for_being_unhealthy_is_started_again_also_where_the_en
     assert due_at is not None
     story(DeadlineReached(observed_at=due_at))
     assert story.action.kind is ActionKind.START
+
+
+def test_what_is_well_by_the_time_it_is_looked_at_is_not_restarted_for_having_been_unhealthy() -> None:
+    facts = replace(make.facts(agentd_watch="true"), has_probe=True)
+    facts = replace(facts, labels={**facts.labels, "agentd.unhealthy-restart-s": "10"})
+    sick, well = (make.running(facts=facts, health=health) for health in (Health.UNHEALTHY, Health.HEALTHY))
+    story = Story()
+    story(make.admitted(sick))
+    # An answer that was asked for before the time was over says nothing of what is now.
+    story(DeadlineReached(observed_at=make.at(10)))
+    story(replace(make.seen(sick, seconds=10.5), asked_at=make.at(9.9)))
+    assert not story.session.open_actions
+    story(make.seen(well, seconds=11))
+    story(DeadlineReached(observed_at=make.at(100)))
+    assert not story.session.open_actions
+
+
+def test_what_was_unhealthy_before_a_downtime_of_ours_has_its_whole_time_again() -> None:
+    facts = replace(make.facts(agentd_watch="true"), has_probe=True)
+    facts = replace(facts, labels={**facts.labels, "agentd.unhealthy-restart-s": "10"})
+    sick = make.running(facts=facts, health=Health.UNHEALTHY)
+    story = Story()
+    story(make.admitted(sick))
+    story(ControllerStarted(observed_at=make.at(3600)))
+    story(make.seen(sick, seconds=3601, cause=LookCause.SWEEP))
+    assert not story.session.open_actions
+    assert story.session.due_at == make.at(3610)
 
 
 def test_a_pause_does_not_excuse_a_session_from_its_connection() -> None:

@@ -77,9 +77,11 @@ def recall(world: "World") -> Recall:
         told = [ended for at, ended in attempts.get(truth.container, []) if _same(at, run)]
         if told and (truth.what == "started" or any(told)):
             found.told += 1
-        elif truth.at <= unseen_until.get(truth.container, 0.0) or _in_a_gap(truth.at, [*gaps, *dark]):
-            found.covered += 1
-        elif any(one == truth.container and _same(at, truth.engine_at) for one, at in world.menu.overtaken):
+        elif (
+            truth.at <= unseen_until.get(truth.container, 0.0)
+            or _in_a_gap(truth.at, [*gaps, *dark])
+            or any(one == truth.container and _same(at, truth.engine_at) for one, at in world.menu.overtaken)
+        ):
             found.covered += 1
         else:
             found.lost += 1
