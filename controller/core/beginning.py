@@ -1,16 +1,18 @@
 """The first observation of a session: somebody asked for it, or a container is taken into the ledger."""
 
 from dataclasses import replace
+from typing import Final
 
 from controller.core.draft import Draft
 from controller.core.looks import on_seen
 from controller.core.opening import expect_attempt
 from controller.core.pursuing import pursue
 from controller.core.restart_policy import from_labels
-from controller.core.rules import Rules
+from controller.core.rules import BEFORE_OUR_TIME_S, Rules
 from controller.core.settling import begin
 from controller.core.specs import LABEL_PREFIX
 from controller.model.action import ActionKind
+from controller.model.container import ContainerState
 from controller.model.decision import Decision, Reply
 from controller.model.instant import Instant, after
 from controller.model.observation import ContainerAdmitted, SessionRequested
@@ -18,6 +20,8 @@ from controller.model.phase import Desired, Phase
 from controller.model.reason import Reason
 from controller.model.session import Origin, Session
 from controller.model.spec import RestartPolicy
+
+_OVER: Final = (ContainerState.EXITED, ContainerState.DEAD)
 
 
 def on_requested(requested: SessionRequested, *, now: Instant, rules: Rules) -> Decision:
@@ -53,6 +57,7 @@ def on_admitted(admitted: ContainerAdmitted, *, now: Instant, rules: Rules) -> D
     """A container becomes a session: watched, adopted, or recorded because it is about to be removed."""
     snapshot = admitted.seen.snapshot
     policy, complaint = _policy(admitted)
+    long_over = _was_over_before_our_time(admitted)
     orphan = admitted.origin is Origin.ORPHAN
     reason = {
         Origin.EXTERNAL: Reason.CREATED,
@@ -67,7 +72,7 @@ def on_admitted(admitted: ContainerAdmitted, *, now: Instant, rules: Rules) -> D
         origin=admitted.origin,
         external_key=admitted.external_key,
         may_act=admitted.may_act,
-        policy=policy,
+        policy=RestartPolicy() if long_over else policy,
         desired=Desired.STOPPED if orphan else Desired.RUNNING,
         phase=Phase.PENDING,
         reason=Reason.DUPLICATE if admitted.duplicate else reason,
@@ -82,6 +87,9 @@ def on_admitted(admitted: ContainerAdmitted, *, now: Instant, rules: Rules) -> D
     if orphan:
         draft.session = replace(draft.session, removal_wanted=True)
     on_seen(draft, admitted.seen)
+    if long_over:
+        # Whoever stopped it, or saw it end, has let it lie: what its labels ask for counts from its next run on.
+        draft.session = replace(draft.session, policy=policy, desired=Desired.STOPPED)
     if orphan:
         draft.session = replace(draft.session, desired=Desired.STOPPED)
         pursue(draft)
@@ -90,6 +98,14 @@ def on_admitted(admitted: ContainerAdmitted, *, now: Instant, rules: Rules) -> D
         for delay_s in (2.0, 10.0, 30.0):
             draft.look(delay_s=delay_s)
     return draft.done(Reply(accepted=True))
+
+
+def _was_over_before_our_time(admitted: ContainerAdmitted) -> bool:
+    """Whether an external container had ended long before anybody here watched it, and not in a gap just now."""
+    snapshot = admitted.seen.snapshot
+    if admitted.origin is not Origin.EXTERNAL or snapshot.state not in _OVER or snapshot.finished_at is None:
+        return False
+    return after(snapshot.finished_at, BEFORE_OUR_TIME_S) < admitted.seen.observed_at
 
 
 def _policy(admitted: ContainerAdmitted) -> tuple[RestartPolicy, str]:

@@ -30,6 +30,9 @@ REMOVAL_AGAIN_S: Final = 300.0
 START_TOLD_WITHIN_S: Final = 5.0
 """A `start` event is told with a time a little after the StartedAt that it stands for; this much after, of another."""
 
+BEFORE_OUR_TIME_S: Final = 300.0
+"""An external container that ended this long before it was first seen did so before anybody watched it."""
+
 EARLIER_ATTEMPTS: Final = 3
 """Attempts kept in the session beside the present one, for observations that come late."""
 

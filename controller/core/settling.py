@@ -117,6 +117,9 @@ def _rest(draft: Draft, verdict: RestartVerdict) -> None:
 
 
 def _is_engines(session: Session) -> bool:
-    """Whether the engine's own policy restarts it: then we record, and never restart."""
+    """Whether the engine's own policy restarts it: then we record, and never restart.
+
+    What we made has none; where somebody has given it one since (`docker update`), it counts while it is at work.
+    """
     engine_restarts = session.container is not None and session.container.engine_restart is not EngineRestart.NO
-    return engine_restarts and session.origin is not Origin.REQUESTED
+    return engine_restarts and (session.origin is not Origin.REQUESTED or session.engine_backs_off)

@@ -97,12 +97,16 @@ def _start(draft: Draft, asked: VerbRequested) -> Reply:
 
 
 def _with_time_left(draft: Draft) -> Session:
-    """A session whose time is over gets it anew with the start: it would be stopped at once otherwise."""
+    """A session whose time is over gets it anew with the start: it would be stopped at once otherwise.
+
+    One that was adopted has no other time than the one that somebody gave it once.
+    """
     session = draft.session
     ttl_s = session.spec.ttl_s if session.spec is not None else None
-    if ttl_s is None or session.expires_at is None or session.expires_at > draft.now:
+    if session.expires_at is None or session.expires_at > draft.now:
         return session
-    return replace(session, expires_at=after(draft.now, ttl_s), expiry_warned=False)
+    expires_at = after(draft.now, ttl_s) if ttl_s is not None else None
+    return replace(session, expires_at=expires_at, expiry_warned=False)
 
 
 def _stop(draft: Draft, asked: VerbRequested) -> Reply:

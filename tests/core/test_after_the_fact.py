@@ -473,3 +473,27 @@ def test_the_engine_does_not_start_what_has_followed_the_container_that_it_was_t
     story(make.verb(Verb.STOP, 25))
     assert story.session.phase is Phase.STOPPED
     assert story.session.open_actions == ()
+
+
+@pytest.mark.parametrize(("ended_ago_s", "phase"), [(301, Phase.FAILED), (20, Phase.BACKOFF)])
+@pytest.mark.parametrize("tailed", [True, False])
+def test_what_had_ended_long_before_anybody_watched_it_is_not_started_for_its_labels(
+    ended_ago_s: float, phase: Phase, *, tailed: bool
+) -> None:
+    facts = make.facts(agentd_watch="true")
+    facts = replace(facts, labels={**facts.labels, "agentd.restart": "always"})
+    over = replace(make.exited(143, finished_s=1000 - ended_ago_s), facts=facts)
+    found = make.admitted(over, seconds=1000)
+    tail = make.seen(over).tail if tailed else None
+    story = Story()
+    story(replace(found, seen=replace(found.seen, cause=LookCause.SWEEP, tail=tail)))
+    if story.session.look_owed_until is not None:
+        story(DeadlineReached(observed_at=story.session.look_owed_until))
+    assert story.session.phase is phase
+    assert story.session.policy.mode is RestartMode.ALWAYS
+    assert not story.session.open_actions
+    # Its owner starts it: from then on what its labels ask for counts.
+    story(make.event(EventAction.START, 1100))
+    story(make.event(EventAction.DIE, 1101, exit_code=3))
+    story(make.seen(replace(make.exited(3, started_s=1099.9, finished_s=1101), facts=facts), seconds=1102))
+    assert story.session.phase is Phase.BACKOFF

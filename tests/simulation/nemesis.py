@@ -282,6 +282,19 @@ def run_bystander(world: "World", rng: random.Random) -> str:
     labels = bystander_labels(kind, rng)
     if kind == "external":
         labels |= rarer_labels(world.dice(f"labels of {name}"))
+        odd = world.dice(f"odd labels of {name}")
+        if odd.random() < 0.3:
+            asked = {
+                "agentd.session": odd.choice(("s0", "s1", "lost-1", "external-1", "no such name!")),
+                "agentd.prefix": odd.choice(("agentd", "elsewhere", "")),
+                "agentd.controller": odd.choice(("another", "")),
+                "exitCode": "7",
+                "signal": "15",
+                "name": "other",
+                "agentd.spec": "x",
+            }
+            labels |= dict(odd.sample(sorted(asked.items()), odd.choice((1, 1, 2))))
+            world.struck["odd labels"] += 1
     restart = rng.choice((EngineRestart.NO, EngineRestart.NO, EngineRestart.ALWAYS, EngineRestart.ON_FAILURE))
     if "agentd.restart" in labels:
         restart = EngineRestart.NO
@@ -342,6 +355,22 @@ def spoil_programs(world: "World") -> None:
     dice = world.dice("spoilt programs")
     for when in moments(world, dice, dice.choice((0.0, 0.0, 0.0, 2.0))):
         world.timeline.at(when, lambda: _spoil(world, dice))
+
+
+def update_policies(world: "World") -> None:
+    """In one world of four somebody changes the engine's own restart policy of a container: by dice of its own."""
+    dice = world.dice("updated policies")
+    for when in moments(world, dice, dice.choice((0.0, 0.0, 0.0, 2.0))):
+        world.timeline.at(when, lambda: _update(world, dice))
+
+
+def _update(world: "World", dice: random.Random) -> None:
+    container = _pick(world, dice, lambda one: not one.auto_remove)
+    if container is not None:
+        container.restart = dice.choice(tuple(EngineRestart))
+        world.struck["updated policy"] += 1
+        world.tell(f"nemesis: {container.name} has the policy {container.restart} from now on")
+        world.daemon.emit(container, "update")
 
 
 def _spoil(world: "World", dice: random.Random) -> None:

@@ -31,7 +31,7 @@ from tests.simulation.faults import FaultMenu
 from tests.simulation.http_edge import forget_all
 from tests.simulation.knobs import Knobs, draw, remove_slowly, turned, usual
 from tests.simulation.loop import SimulatedLoop, Stalled, live
-from tests.simulation.nemesis import calm, moments, run_bystander, spoil_programs, unleash
+from tests.simulation.nemesis import calm, moments, run_bystander, spoil_programs, unleash, update_policies
 from tests.simulation.oracle import Oracle
 from tests.simulation.shortcuts import lent
 from tests.simulation.sqlite import Disk
@@ -269,6 +269,7 @@ class World:
         make_wishes(self)
         self._cancels()
         spoil_programs(self)
+        update_policies(self)
 
     def _cancels(self) -> None:
         """Now and then somebody who embeds the program cancels it: on dice of its own."""
