@@ -98,9 +98,7 @@ def test_what_the_engine_is_to_start_again_by_a_policy_of_its_own_can_be_stopped
     story(make.seen(waits, seconds=5.1, tail=LogTail(lines=(), truncated=False)))
     assert (story.session.phase, story.session.next_attempt_at) == (Phase.BACKOFF, None)
     story(make.verb(verb, 6, force=True))
-    assert story.action.kind is ActionKind.STOP
     story(make.outcome(story.action, 7, shot=replace(waits, state=ContainerState.EXITED)))
-    if verb is Verb.REMOVE:
-        assert story.action.kind is ActionKind.REMOVE
-    else:
-        assert (story.session.phase, story.session.desired) == (Phase.STOPPED, Desired.STOPPED)
+    assert (story.session.phase, story.session.desired) == (Phase.STOPPED, Desired.STOPPED)
+    removed = [ActionKind.REMOVE] if verb is Verb.REMOVE else []
+    assert [action.kind for action in story.actions] == [ActionKind.STOP, *removed]

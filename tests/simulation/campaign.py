@@ -17,7 +17,9 @@ from typing import Any, Final, Self
 
 from controller.model.reason import Reason
 from tests.simulation.faults import STREAM_FAULTS
+from tests.simulation.nemesis import STRIKES
 from tests.simulation.playing import Shape, run_seed, told
+from tests.simulation.sqlite import FAILURES
 from tests.simulation.world import World
 
 HANDFUL: Final = 10
@@ -63,7 +65,7 @@ def figures_of(world: World) -> dict[str, int]:
         "virtual_s": int(world.timeline.now),
         "requests": len(world.wire.requests),
         "call faults": sum(world.menu.fired.values()),
-        "disk faults": world.disk.failures,
+        "disk faults": world.disk.failures.total(),
         "strikes": sum(world.struck.values()),
         "wishes": len(world.wishes),
         "journal rows": world.oracle.rows_count,
@@ -86,6 +88,8 @@ def play(seeds: Sequence[str], shape: Shape) -> Result:
         result.seeds.append(seed)
         result.figures.update(figures_of(world))
         result.reached.update(world.menu.fired)
+        result.reached.update({f"strike: {name}": count for name, count in world.struck.items()})
+        result.reached.update({f"disk: {name}": count for name, count in world.disk.failures.items()})
         result.reached.update({f"reason: {reason}": count for reason, count in world.oracle.reasons.items()})
         result.digests[seed] = f"{world.digest:08x}"
         if world.violations:
@@ -187,9 +191,11 @@ M2_PER: Final = 1000
 
 
 def never_reached(result: Result) -> list[str]:
-    """M2: kinds of faults that hit no call of a kind, and reasons that no row had."""
+    """M2: kinds of faults that hit no call of a kind, strikes that never fell, and reasons that no row had."""
     wanted = [f"{kind}: {fault}" for kind in _KINDS for fault in ALWAYS_POSSIBLE]
     wanted += [f"{kind}: {fault}" for fault, kinds in _ONLY.items() for kind in kinds]
     wanted += [f"events: {what}" for what in STREAM_FAULTS]
+    wanted += [f"strike: {name}" for name in STRIKES]
+    wanted += [f"disk: {failure.name}" for failure in FAILURES]
     wanted += [f"reason: {reason.value}" for reason in Reason if reason not in UNREACHED]
     return [what for what in wanted if not result.reached[what]]

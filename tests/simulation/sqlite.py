@@ -7,10 +7,11 @@ later virtual time, in the same order. SQLite's own busy wait would sleep in rea
 import asyncio
 import random
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import aiosqlite
 from aiosqlite import core as aiosqlite_core
@@ -18,6 +19,32 @@ from aiosqlite import core as aiosqlite_core
 from tests.simulation.loop import SimulatedLoop
 
 Call = tuple["asyncio.Future[Any] | None", Callable[[], Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """What SQLite says when a call fails."""
+
+    text: str
+    name: str
+    is_done: bool = False
+    """Of a commit only: it is in the file, and making it durable failed. All others fail before they do anything."""
+
+    def error(self) -> sqlite3.OperationalError:
+        """As SQLite raises it."""
+        error = sqlite3.OperationalError(self.text)
+        error.sqlite_errorname = self.name
+        return error
+
+
+IO_ERROR: Final = Failure(text="disk I/O error", name="SQLITE_IOERR_WRITE")
+FULL: Final = Failure(text="database or disk is full", name="SQLITE_FULL")
+FAILURES: Final = (
+    IO_ERROR,
+    FULL,
+    Failure(text="database is locked", name="SQLITE_BUSY"),
+    Failure(text="disk I/O error", name="SQLITE_IOERR_FSYNC", is_done=True),
+)
 
 
 @dataclass(kw_only=True)
@@ -33,12 +60,13 @@ class Disk:
     full: bool = False
     fail_call: int | None = None
     """The number of the one call that fails: for the complete runs."""
-    error: str = "disk I/O error"
+    fail_with: Failure = IO_ERROR
     calls: int = 0
     commits: int = 0
     writes: int = 0
     """Calls that may have changed the file, whatever came of them."""
-    failures: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    """By SQLite's name of each."""
     connections: list[Any] = field(default_factory=list)
     """Those that the present life has asked for, open or not."""
     left_open: int = 0
@@ -55,19 +83,19 @@ class Disk:
         stalled = self.stall_probability and self.rng.random() < self.stall_probability
         return self.rng.expovariate(1 / self.latency_s) + (self.rng.uniform(0, self.stall_s) if stalled else 0.0)
 
-    def fault(self, statement: str) -> sqlite3.Error | None:
+    def fault(self, statement: str) -> Failure | None:
         """What goes wrong with this call, if anything. Closing and rolling back may fail too."""
         self.calls += 1
+        failure = None
         if self.calls == self.fail_call:
-            self.failures += 1
-            return sqlite3.OperationalError(self.error)
-        if self.full and _commits(statement):
-            self.failures += 1
-            return sqlite3.OperationalError("database or disk is full")
-        if self.fault_probability and self.rng.random() < self.fault_probability:
-            self.failures += 1
-            return sqlite3.OperationalError(self.rng.choice(("disk I/O error", "database or disk is full")))
-        return None
+            failure = self.fail_with
+        elif self.full and _commits(statement):
+            failure = FULL
+        elif self.fault_probability and self.rng.random() < self.fault_probability:
+            failure = self.rng.choice(FAILURES)
+        if failure is not None:
+            self.failures[failure.name] += 1
+        return failure
 
 
 class _QueueInTheLoop:
@@ -93,13 +121,16 @@ class _QueueInTheLoop:
                 self._disk.before_commit()
                 if self._loop.crashing:
                     return
-            if future is not None and statement and (error := self._disk.fault(statement)) is not None:
-                raise error
+            failure = self._disk.fault(statement) if future is not None and statement else None
+            if failure is not None and not (failure.is_done and committing):
+                raise failure.error()
             self._disk.writes += committing or not statement
             result = function()
             if committing:
                 self._disk.commits += 1
                 self._disk.after_commit()
+            if failure is not None:
+                raise failure.error()
         except BaseException as error:  # noqa: BLE001  as aiosqlite's own thread does
             if future is not None:
                 aiosqlite_core.set_exception(future, error)
