@@ -1,8 +1,9 @@
-"""Takes the power from the real ledger, at every write that it makes, again and again.
+"""Takes the power from the real ledger, at every write that it makes, again and again; and kills it there.
 
-The writer runs once under strace. From its writes and syncs the disk is rebuilt as a power loss could leave it at each
-of them: all that was synced, and of the rest nothing, any part, or any part with torn sectors. Each image must open,
-be sound, hold every acknowledged commit, and none by halves.
+A program that uses the ledger runs once under strace: `writer.py` commits, `upkeep.py` migrates an older file and
+prunes it. From their writes and syncs the disk is rebuilt as a power loss could leave it at each of them: all that was
+synced, and of the rest nothing, any part, or any part with torn sectors; and as a kill leaves it, with all that was
+written. Each image must open, be sound, hold everything that was acknowledged, and nothing by halves.
 
     python -m tests.store.power_loss --images 25000
 """
@@ -15,8 +16,10 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from enum import Enum
+from itertools import cycle, islice
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -24,13 +27,17 @@ from typing import Final
 import anyio
 
 from controller.store.ledger import open_ledger
+from tests.store import upkeep
 from tests.store.records import ManualClock, SeededRng
 from tests.store.writer import batch, committed
 
 SECTOR_BYTES: Final = 512
+UPKEEP_SHARE: Final = 10
+"""Of the images, one in so many is of the upkeep: its file is larger, and its steps are few."""
 _CALL: Final = re.compile(r"(\w+)\((.*)\)\s+= (-?\d+)")
 _TARGET: Final = re.compile(r"\d+<([^>]*)>")
 _TEXT: Final = re.compile(r'"(.*)"')
+_TEXTS: Final = re.compile(r'"([^"]*)"')
 
 
 @dataclass(frozen=True)
@@ -74,31 +81,66 @@ class Unlink:
 
 
 @dataclass(frozen=True)
+class Rename:
+    """A file takes the place of another."""
+
+    file: str
+    to: str
+
+
+@dataclass(frozen=True)
 class Ack:
-    """The n-th commit was acknowledged."""
+    """The n-th step was acknowledged."""
 
     number: int
 
 
-Operation = Write | Sync | Unlink | Ack
+Operation = Write | Sync | Unlink | Rename | Ack
 
 
-def record(folder: Path, *, commits: int) -> list[Operation]:
-    """What the ledger asked of the disk, in order, while that many commits were made into `folder`."""
+class Loss(Enum):
+    """What is lost of what was written and not synced."""
+
+    ALL = "all that may be lost"
+    ANY = "any part"
+    TORN = "any part, and sectors of the rest"
+    NONE = "nothing: not the power went, the program was killed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """A program that uses the ledger and acknowledges each of its steps, and how its file is judged."""
+
+    program: tuple[str, ...]
+    """Module and arguments; the file's path comes between the two."""
+    acks_count: int
+    begin: bytes
+    """The file that is there at its start; empty for none."""
+    stand: Callable[[Path], int]
+    """How many steps the file holds; fails unless they are whole and the file is sound."""
+    carry_on: Callable[[Path, int], Awaitable[None]]
+    """The ledger itself must take the file, at that many steps, and go on."""
+
+
+def record(folder: Path, story: Story) -> list[Operation]:
+    """What the ledger asked of the disk, in order, while the story was told with a file in `folder`."""
     folder.mkdir()
-    trace = folder.with_suffix(".trace")
-    calls = "pwrite64,write,ftruncate,fdatasync,fsync,unlink"
+    path, trace = folder / "live.db", folder.with_suffix(".trace")
+    if story.begin:
+        path.write_bytes(story.begin)
+    module, *arguments = story.program
+    calls = "pwrite64,write,ftruncate,fdatasync,fsync,/^(unlink|rename)"
     subprocess.run(
         [
-            *("strace", "-f", "-qq", "-y", "-xx", "-s", "100000", "-o", str(trace), "-e", f"trace={calls}"),
-            *(sys.executable, "-m", "tests.store.writer", str(folder / "live.db"), str(commits)),
+            *("strace", "-f", "-qq", "-y", "-xx", "-s", "1000000", "-o", str(trace), "-e", f"trace={calls}"),
+            *(sys.executable, "-m", module, str(path), *arguments),
         ],
         check=True,
         stdout=subprocess.DEVNULL,
     )
     lines = _whole_lines(trace.read_text().splitlines())
     operations = [operation for line in lines if (operation := _operation(line, str(folder))) is not None]
-    assert sum(isinstance(operation, Ack) for operation in operations) == commits, "the trace is not whole"
+    assert sum(isinstance(operation, Ack) for operation in operations) == story.acks_count, "the trace is not whole"
     return operations
 
 
@@ -121,9 +163,11 @@ def _operation(line: str, folder: str) -> Operation | None:
     if found is None or int(found[3]) < 0:
         return None
     call, arguments = found[1], found[2]
-    if call == "unlink":
-        file = _decoded(arguments).decode()
-        return Unlink(file) if file.startswith(folder) else None
+    if call.startswith(("unlink", "rename")):
+        files = [bytes.fromhex(text.replace("\\x", "")).decode() for text in _TEXTS.findall(arguments)]
+        if not files[0].startswith(folder):
+            return None
+        return Unlink(files[0]) if call.startswith("unlink") else Rename(files[0], files[1])
     if call == "write" and arguments.startswith("1<"):
         said = _decoded(arguments)
         return Ack(int(said.split()[1])) if said.startswith(b"ACK ") else None
@@ -153,18 +197,25 @@ class Disk:
     names: dict[str, int] = field(default_factory=dict)
     """Each file by name, as programs see it: its number changes when it is removed and made again."""
     safe_names: dict[str, int] = field(default_factory=dict)
-    loose_names: list[tuple[str, int | None]] = field(default_factory=list)
+    loose_names: list[dict[str, int | None]] = field(default_factory=list)
+    """Changes of names, each whole or not at all: None for a name that is gone."""
     safe: dict[int, bytearray] = field(default_factory=dict)
     loose: dict[int, list[Write]] = field(default_factory=lambda: defaultdict(list))
     acknowledged: int = 0
+
+    def put(self, file: str, content: bytes) -> None:
+        """A file that was there before, and is safe."""
+        self.safe[self._number(file)][:] = content
+        self.take(Sync(self.folder))
 
     def take(self, operation: Operation) -> None:
         match operation:
             case Ack():
                 self.acknowledged = operation.number
             case Unlink():
-                self.names.pop(operation.file, None)
-                self.loose_names.append((operation.file, None))
+                self._change({operation.file: None})
+            case Rename():
+                self._change({operation.to: self.names[operation.file], operation.file: None})
             case Sync() if operation.file == self.folder:
                 _rename(self.safe_names, self.loose_names)
                 self.loose_names = []
@@ -177,37 +228,44 @@ class Disk:
 
     def _number(self, file: str) -> int:
         if file not in self.names:
-            self.names[file] = number = len(self.safe)
+            number = len(self.safe)
             self.safe[number] = bytearray()
-            self.loose_names.append((file, number))
+            self._change({file: number})
         return self.names[file]
 
-    def after_power_loss(self, rng: Random, variant: int) -> dict[str, bytearray]:
-        """One way in which the disk may come back: variant 0 loses all it may, 1 any part, 2 tears sectors too.
+    def _change(self, names: dict[str, int | None]) -> None:
+        _rename(self.names, [names])
+        self.loose_names.append(names)
+
+    def after(self, loss: Loss, rng: Random) -> dict[str, bytearray]:
+        """One way in which the disk may come back.
 
         A folder comes back as it was at some moment since its last sync, as journalling file systems have it.
         """
-        names = dict(self.safe_names)
-        _rename(names, self.loose_names[: rng.randint(0, len(self.loose_names)) if variant else 0])
-        return {file: self._content(number, rng, variant) for file, number in names.items()}
+        if loss is Loss.NONE:
+            names = self.names
+        else:
+            names = dict(self.safe_names)
+            _rename(names, self.loose_names[: 0 if loss is Loss.ALL else rng.randint(0, len(self.loose_names))])
+        return {file: self._content(number, loss, rng) for file, number in names.items()}
 
-    def _content(self, number: int, rng: Random, variant: int) -> bytearray:
+    def _content(self, number: int, loss: Loss, rng: Random) -> bytearray:
         content = bytearray(self.safe[number])
         for write in self.loose.get(number, []):
-            if variant == 0 or rng.random() < 0.5:
+            if loss is Loss.ALL or (loss is not Loss.NONE and rng.random() < 0.5):
                 continue
-            for part in write.sectors() if variant == 2 else [write]:
-                if variant == 1 or rng.random() < 0.7:
+            for part in write.sectors() if loss is Loss.TORN else [write]:
+                if loss is not Loss.TORN or rng.random() < 0.7:
                     part.apply(content)
         return content
 
 
-def _rename(names: dict[str, int], changes: list[tuple[str, int | None]]) -> None:
-    for file, number in changes:
+def _rename(names: dict[str, int], changes: list[dict[str, int | None]]) -> None:
+    for name, number in (pair for change in changes for pair in change.items()):
         if number is None:
-            names.pop(file, None)
+            names.pop(name, None)
         else:
-            names[file] = number
+            names[name] = number
 
 
 async def reopened(path: Path, number: int) -> None:
@@ -218,24 +276,49 @@ async def reopened(path: Path, number: int) -> None:
     assert committed(path) == number + 1
 
 
+def committing(commits: int) -> Story:
+    """A new ledger, and that many commits."""
+    return Story(
+        program=("tests.store.writer", str(commits)),
+        acks_count=commits,
+        begin=b"",
+        stand=lambda path: committed(path) if path.exists() else 0,
+        carry_on=reopened,
+    )
+
+
+def keeping_up() -> Story:
+    """An older ledger that is brought up to date, and pruned."""
+    judge = upkeep.Judge()
+    return Story(
+        program=("tests.store.upkeep",),
+        acks_count=upkeep.STEPS_COUNT,
+        begin=judge.begin,
+        stand=judge.stand,
+        carry_on=judge.carry_on,
+    )
+
+
 def torture(
-    operations: list[Operation], live: Path, *, images: int, seed: int = 1, reopen_every: int = 100
+    operations: list[Operation], live: Path, story: Story, *, images: int, seed: int = 1, reopen_every: int = 100
 ) -> Counter[str]:
-    """Check about that many images of `live`; fails at the first that is not as promised."""
+    """Check about that many images of `live`, and one of a kill at each sync; fails at the first not as promised."""
     told: Counter[str] = Counter(type(operation).__name__ for operation in operations)
-    rng, disk = Random(seed), Disk(str(live))
+    rng, disk, kinds = Random(seed), Disk(str(live)), cycle(Loss)
+    if story.begin:
+        disk.put(str(live / "live.db"), story.begin)
     variants = -(-images // len(operations))
     for place, operation in enumerate(operations):
         disk.take(operation)
-        for variant in range(variants):
-            path = _lay_out(disk.after_power_loss(rng, variant % 3), live.with_name("image"))
-            number = committed(path) if path.exists() else 0
+        for loss in [*([] if isinstance(operation, Write) else [Loss.NONE]), *islice(kinds, variants)]:
+            path = _lay_out(disk.after(loss, rng), live.with_name("image"))
+            number = story.stand(path)
             assert disk.acknowledged <= number <= disk.acknowledged + 1, (
-                f"operation {place}, seed {seed}: {disk.acknowledged} acknowledged, {number} there"
+                f"operation {place}, seed {seed}, lost {loss.value}: {disk.acknowledged} acknowledged, {number} there"
             )
-            told["images"] += 1
+            told.update(("images", loss.name))
             if told["images"] % reopen_every == 0:
-                anyio.run(reopened, path, number)
+                anyio.run(story.carry_on, path, number)
                 told["reopened"] += 1
     return told
 
@@ -257,10 +340,13 @@ def main() -> None:
     wanted = parser.parse_args()
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-        live = Path(folder) / "live"
-        operations = record(live, commits=wanted.commits)
-        told = torture(operations, live, images=wanted.images, seed=wanted.seed)
-    print(f"{told['images']} images, 0 acknowledged commits lost, 0 halves, 0 damaged; {dict(told)}")
+        for name, story, images in (
+            ("committing", committing(wanted.commits), wanted.images),
+            ("keeping up", keeping_up(), wanted.images // UPKEEP_SHARE),
+        ):
+            live = Path(folder) / name.replace(" ", "-")
+            told = torture(record(live, story), live, story, images=images, seed=wanted.seed)
+            print(f"{name}: {told['images']} images, 0 acknowledged steps lost, 0 halves, 0 damaged; {dict(told)}")
     print(f"{time.monotonic() - begun:.0f} s")
 
 
