@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 TASKS_MAX: Final = 40
-"""Loops, edges and what belongs to them; beside these, each session and container may have a few."""
-TASKS_EACH: Final = 4
+"""Loops, edges and what belongs to them. Beside these: each look, each session acted on, each request of somebody."""
+TASKS_EACH: Final = 2
 LEDGER_CONNECTIONS_MAX: Final = 2
 """A running program writes on one and reads on another."""
 STREAMS_MAX: Final = 3
@@ -44,11 +44,18 @@ def judge(world: "World") -> None:
         ("connections to the ledger", world.disk.open_count(), LEDGER_CONNECTIONS_MAX),
         ("event streams", len(world.daemon.events.readers), STREAMS_MAX * (1 + len(world.beside))),
         ("requests under way", len(world.daemon.on_down), look.PARALLEL_MAX + REQUESTS_EACH * _subjects(world)),
-        ("tasks", world.loop.tasks_count(), TASKS_MAX + TASKS_EACH * _subjects(world)),
+        ("tasks", world.loop.tasks_count(), TASKS_MAX + TASKS_EACH * _under_way(world)),
     ]
     for what, count, most in held:
         if count > most:
             world.violated("S10", f"{what}: {count}, and {most} is the most")
+
+
+def _under_way(world: "World") -> int:
+    """Looks, sessions acted on, and what people wait for in this life."""
+    asked = sum(wish.answer is None and wish.at >= world.life_began for wish in world.wishes)
+    assert world.program is not None
+    return len(world.program.look._in_flight) + len(world.program.act._busy) + asked
 
 
 def _subjects(world: "World") -> int:

@@ -38,7 +38,6 @@ class SimulatedEngine(ExecutionBackend):
         self._daemon = wire.daemon
         self._prefix = prefix
         self._life = life
-        self.streams_opened: list[float] = []
 
     async def _ask(self, kind: str, limit_s: float, question: Callable[[], T], *, target: str = "") -> T:
         def effect(done: Done) -> None:
@@ -78,7 +77,6 @@ class SimulatedEngine(ExecutionBackend):
                 daemon.events.close(opened[-1])
             return opened[-1]
 
-        self.streams_opened.append(daemon.timeline.now)
         try:
             reader = await self._ask("events", self._wire.limits.head_s, subscribe)
         except BaseException:

@@ -55,6 +55,8 @@ class Wire:
     latency_s: float = 0.002
     requests: list[Request] = field(default_factory=list)
     """Those that change the engine, oldest first."""
+    connects: list[float] = field(default_factory=list)
+    """When the engine was asked who it is."""
     before_request: "Callable[[Request], None]" = lambda request: None
     """Called before anything is sent: for the oracle, and to kill the controller at this boundary."""
     after_effect: "Callable[[Request], None]" = lambda request: None
@@ -177,6 +179,8 @@ async def call(wire: Wire, kind: str, effect: Effect, *, limit_s: float, target:
     assert isinstance(loop, SimulatedLoop)
     if loop.dead:
         raise EngineUnavailable("this process is dead", request_sent=False)
+    if kind == "connect":
+        wire.connects.append(wire.daemon.timeline.now)
     fault = wire.menu.of_call(kind)
     request = Request(at=wire.daemon.timeline.now, life=life, kind=kind, container=target, fault=fault)
     wire.before_request(request)

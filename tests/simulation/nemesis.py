@@ -287,7 +287,6 @@ def run_bystander(world: "World", rng: random.Random) -> str:
             asked = {
                 "agentd.session": odd.choice(("s0", "s1", "lost-1", "external-1", "no such name!")),
                 "agentd.prefix": odd.choice(("agentd", "elsewhere", "")),
-                "agentd.controller": odd.choice(("another", "")),
                 "exitCode": "7",
                 "signal": "15",
                 "name": "other",

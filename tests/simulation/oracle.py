@@ -10,7 +10,7 @@ import zlib
 from collections import Counter as Tally
 from typing import TYPE_CHECKING, Any, Final
 
-from controller.loops import windows
+from controller.loops import watch, windows
 from controller.loops.prune import DAY_S
 from controller.model.ids import ContainerId
 from controller.model.instant import Instant, after
@@ -32,6 +32,8 @@ EXPLAIN_EVERY: Final = 4
 """Looks from one session that is told in words to the next."""
 STREAM_SLACK_S: Final = 60.0
 EXIT_SLACK_S: Final = 5.0
+CONNECTS_FIRST: Final = 16
+"""The back-off doubles from 0.1 s to its longest, and begins anew only after as long a reading."""
 
 
 class Oracle:
@@ -166,6 +168,7 @@ class Oracle:
             self._read_on()
         self._one_container_a_session()
         self._no_dead_stream()
+        self._no_storm()
         self._leaves_when_told()
         bounds.judge(self._world)
         self._settle()
@@ -262,6 +265,14 @@ class Oracle:
             if reader.half_open and not late and self._world.timeline.now - reader.half_open_since > limit_s:
                 self._world.violated("L4", f"a stream has been half open for more than {limit_s:g} s")
 
+    def _no_storm(self) -> None:
+        """L5: however often a stream breaks, each connect after it waits for its back-off, which grows."""
+        since = max(self._world.timeline.now - 60.0, self._world.life_began)
+        most = CONNECTS_FIRST + round(3 * 60.0 / watch.BACKOFF_MAX_S)
+        recent = [at for at in self._world.wire.connects[-most - 1 :] if at > since]
+        if self._world.alive and len(recent) > most:
+            self._world.violated("L5", f"more than {most} connects within a minute")
+
     def _leaves_when_told(self) -> None:
         """L6: after SIGTERM the program ends."""
         world = self._world
@@ -278,6 +289,7 @@ class Oracle:
         if self.settled is None:
             self.settled = moved
             verdict.converged(world)
+            verdict.recovered(world)
             bounds.judge_journal(world)
         elif self.settled != moved:
             world.violated("L2", "something moves though nothing has changed")

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
+from controller.core.deadlines import unhealthy_restart_at
 from controller.core.replay import replay
 from controller.core.why import explain
 from controller.interfaces import Meta
 from controller.loops.program import rules_of
 from controller.model.container import EngineRestart
 from controller.model.ids import ControllerId
-from controller.model.instant import NANOS_PER_S
+from controller.model.instant import NANOS_PER_S, after
 from controller.model.journal import JournalRow
 from controller.model.phase import Desired, Phase
 from controller.model.reason import Reason
@@ -54,6 +55,12 @@ def converged(world: "World") -> None:
         _is_known(world, container, by_container.get(container.id))
 
 
+def recovered(world: "World") -> None:
+    """L7: whatever its ledger and its engine went through, a life that has had its time is ready."""
+    if world.alive and world.program is not None and not (told := world.program.condition.readiness()).ready:
+        world.violated("L7", f"not ready long after the quiet hour: {told.checks}")
+
+
 def _as_it_is(world: "World", session: Session) -> None:
     container = world.daemon.containers.get(session.container_id) if session.container_id else None
     if session.removed_at is not None:
@@ -72,6 +79,7 @@ def _as_it_is(world: "World", session: Session) -> None:
     if session.phase not in _PHASES[Status.CREATED if never_ran else container.status]:
         world.violated("L1", f"{session.name} is {session.phase}, its container {container.status}")
     _not_stuck(world, session)
+    _not_beyond_its_limits(world, session, container)
     keeping.converged(world, session, container)
     if wanted and not container.alive and session.phase is not Phase.BACKOFF and _is_driven(session):
         world.violated("L1", f"{session.name} is wanted and down: {session.phase}, {session.reason}")
@@ -85,6 +93,22 @@ def _not_stuck(world: "World", session: Session) -> None:
         world.violated("L1", f"{session.name} waits another {waits_s:.0f} s for its next attempt")
     if session.open_actions:
         world.violated("L1", f"{session.name} still has open actions: {session.open_actions}")
+
+
+def _not_beyond_its_limits(world: "World", session: Session, container: Container) -> None:
+    """L3: nothing outlives its time to live, nor its time without a connection or in bad health."""
+    settings = world.knobs.settings
+    if not (container.alive and settings.may_restart and session.may_act):
+        return
+    limits = {
+        "time to live": session.expires_at,
+        "time to connect": session.connection_due_at,
+        "time in bad health": unhealthy_restart_at(session),
+    }
+    longest_s = settings.sweep_interval_s + world.knobs.limits.stop_extra_s + settings.stop_grace_s + SWEEP_SLACK_S
+    for what, over_at in limits.items():
+        if over_at is not None and after(over_at, longest_s) < world.clock.now():
+            world.violated("L3", f"{session.name} runs long after the end of its {what}")
 
 
 def _is_left_down(session: Session) -> bool:
