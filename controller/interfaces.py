@@ -190,7 +190,7 @@ class Meta:
     key: bytes
     """Secret for session tokens and spec hashes."""
     cursor: Instant | None
-    """Engine time of the newest event that was committed."""
+    """Engine time of the last event that was committed. An earlier one may have a later time: clocks are set."""
     seen_until: Instant | None
     """Our clock when the event stream was last known to be open: a gap at start begins here."""
     published: int

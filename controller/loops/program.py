@@ -121,7 +121,7 @@ class Program:
             around,
             engine=engine,
             sweep=sweep,
-            seen=SeenEvents(known.seen_keys, newest=known.meta.cursor),
+            seen=SeenEvents(known.seen_keys, last_at=known.meta.cursor, now=clock.now()),
             engine_id=known.meta.engine_id,
             seen_until=known.meta.seen_until,
             give_up_after_s=settings.exit_when_engine_lost_s,

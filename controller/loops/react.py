@@ -116,7 +116,8 @@ class React:
         observation = envelope.observation
         if isinstance(observation, EventSeen):
             self._keys[observation.event.key] = None
-            self._cursor = max(self._cursor or observation.event.at, observation.event.at)
+            # The last one, not the latest: the engine's clock may have been ahead, and been set right since.
+            self._cursor = observation.event.at
         route = self._guarded(copy, observation, None, lambda: self._route(envelope, copy))
         if route is None:
             self._answer(envelope, copy, Answer(accepted=False, message="an internal defect: see the journal"))

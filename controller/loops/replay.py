@@ -4,6 +4,8 @@ Used by `watch` alone. An event is skipped because its key was seen, never becau
 before, found again, proves that nothing is missing; without it, a replay is only the end of an unknown story.
 """
 
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +14,8 @@ from controller.model.ids import ContainerId
 from controller.model.instant import Instant, after
 
 SEEN_FOR_S: Final = 600.0
+SEEN_MIN: Final = 512
+"""So many keys are kept however old they are: after a long silence, too, an engine repeats its last 256."""
 REPLAY_SIZE_MAX: Final = 512
 """Held back while it is not known whether the replay is continuous. An engine's own memory holds 256."""
 
@@ -19,35 +23,27 @@ EventKey = tuple[ContainerId, str, Instant]
 
 
 class SeenEvents:
-    """Keys of the events of the ten minutes before the newest one."""
+    """Keys of the events that have come in the last ten minutes, and always of the last few hundred.
 
-    def __init__(self, keys: list[EventKey], *, newest: Instant | None) -> None:
-        self._keys: dict[EventKey, None] = dict.fromkeys(sorted(keys, key=lambda key: key[2]))
-        self.newest = newest
-        self._forget_at: Instant | None = None
-        # After a long silence the ledger has forgotten the keys around its cursor. What is not newer than the cursor
-        # was committed then; the price is an event that came out of order just before a silence of ten minutes.
-        told_apart = newest is None or any(key[2] == newest for key in keys)
-        self._forgotten_until = None if told_apart else newest
+    The engine's clock may have been ahead when it stamped one, and be right by now. So nothing rests on the latest of
+    these times: the last event is the one that came last, and the age of a key is how long ago it came, by our clock.
+    """
+
+    def __init__(self, keys: Sequence[EventKey], *, last_at: Instant | None, now: Instant) -> None:
+        self._came_at = OrderedDict.fromkeys(keys, now)
+        self.last_at = last_at
+        """The engine's time of the event that came last."""
 
     def __contains__(self, event: EngineEvent) -> bool:
-        if self._forgotten_until is not None and event.at <= self._forgotten_until:
-            return True
-        return event.key in self._keys
+        return event.key in self._came_at
 
-    def add(self, event: EngineEvent) -> None:
-        """Remember it; forget those that are too old to come again."""
-        self._keys[event.key] = None
-        if self.newest is None or event.at > self.newest:
-            self.newest = event.at
-        if self._forget_at is None or self.newest > self._forget_at:
-            oldest = after(self.newest, -SEEN_FOR_S)
-            self._keys = {key: None for key in self._keys if key[2] >= oldest}
-            self._forget_at = after(self.newest, SEEN_FOR_S / 10)
-
-    def is_newest(self, event: EngineEvent) -> bool:
-        """Whether this is the event that was known last, or one of that very instant."""
-        return self.newest is not None and event.at == self.newest
+    def add(self, event: EngineEvent, *, now: Instant) -> None:
+        """Remember it; forget those that came too long ago to come again."""
+        self._came_at[event.key] = now
+        self.last_at = event.at
+        oldest = after(now, -SEEN_FOR_S)
+        while len(self._came_at) > SEEN_MIN and next(iter(self._came_at.values())) < oldest:
+            self._came_at.popitem(last=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,24 +59,26 @@ class Replay:
     """The lines of one stream from its opening until it is known what they are worth."""
 
     def __init__(self, seen: SeenEvents, *, opened_at: Instant, proven: bool) -> None:
+        self._seen = seen
         self._opened_at = opened_at
-        self._wanted = seen.newest
+        self._wanted = seen.last_at
         self._held: list[EngineEvent] = []
         self._live = False
         self.continuous: bool | None = True if proven else None
         """None until it is known."""
-        self.found_the_newest = self._wanted is None
+        self.found_the_last = self._wanted is None
         """Whether the event that was known last has been repeated."""
 
     def take(self, event: EngineEvent) -> list[Line]:
         """The lines that may be passed on now, in order."""
-        self.found_the_newest = self.found_the_newest or event.at == self._wanted
+        self.found_the_last = self.found_the_last or event.at == self._wanted
         if self.continuous is not None:
             return [self._line(event)]
         self._held.append(event)
         if event.at == self._wanted:
             return self._classified(continuous=True)
-        is_live = event.at >= self._opened_at and (self._wanted is None or event.at > self._wanted)
+        # One that is known is being repeated, whatever the time on it: the engine's clock may have been ahead then.
+        is_live = event.at >= self._opened_at and event not in self._seen
         if is_live or len(self._held) >= REPLAY_SIZE_MAX:
             return self._classified(continuous=False)
         return []

@@ -181,7 +181,7 @@ class Watch:
             after_gap=not line.continuous or self._condition.open_gaps_count > 0,
         )
         if self._inbox.offer(Envelope(observation=observation)):
-            self._seen.add(line.event)
+            self._seen.add(line.event, now=observation.observed_at)
             return
         # Its key is not remembered, so that the next window may bring it again.
         happened_at = Instant(line.event.at - self._condition.offset_ns)

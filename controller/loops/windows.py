@@ -21,7 +21,7 @@ from controller.model.instant import NANOS_PER_S, Instant, after, seconds_betwee
 WINDOW_S: Final = 300.0
 OVERLAP_S: Final = 10.0
 SINCE_MARGIN_S: Final = 5.0
-"""A stream is asked to begin this long before the newest event that is known."""
+"""A stream is asked to begin this long before the event that came last."""
 SILENCE_S: Final = 0.5
 """After so long without a line, a replay is over."""
 RENEWAL_RETRY_S: Final = 1.0
@@ -116,7 +116,7 @@ class Windows:
 
     async def _window(self, *, until: Instant, planned: bool, answered: anyio.Event) -> None:
         asked_at = self._condition.engine_now()
-        known_at = self._seen.newest or self._resume_from
+        known_at = self._seen.last_at or self._resume_from
         # Never later than now: an engine whose clock was set back refuses a stream that begins after its end.
         since = after(min(known_at or asked_at, asked_at), -SINCE_MARGIN_S)
         async with self._engine.events(since=since, until=until) as items:
@@ -150,7 +150,7 @@ class Windows:
                 nonlocal is_overdue
                 # A window whose end does not come is half open; the next one has taken over long since.
                 await sleep_until(self._clock, overdue_at)
-                if self._renewal is not None and self._renewal is not replay and not self._renewal.found_the_newest:
+                if self._renewal is not None and self._renewal is not replay and not self._renewal.found_the_last:
                     self._say_half_open(own_sign_at)
                 is_overdue = True
                 group.cancel_scope.cancel()
@@ -181,7 +181,7 @@ class Windows:
         """Whether the window before has kept silent about an event, and how many more there were cannot be known."""
         if isinstance(item, BadLine) or item in self._seen:
             return False
-        return replay.is_past(item) and not replay.found_the_newest
+        return replay.is_past(item) and not replay.found_the_last
 
     def _say_half_open(self, since: Instant | None) -> None:
         """Once until a line comes again: an engine whose clock was set ends every window late, and loses nothing."""

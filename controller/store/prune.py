@@ -21,7 +21,7 @@ from controller.model.reason import ACTOR_CONTROLLER, Reason, Source
 from controller.model.session import Session
 from controller.store import codec
 from controller.store.connection import Statement, Value
-from controller.store.statements import SEEN_FOR_S, journal_insert, journal_values
+from controller.store.statements import forgetting, journal_insert, journal_values
 
 MAX_COUNT: Final = 10_000
 """More attempts or sessions than this are not forgotten at once: other commits wait meanwhile. The rest comes later."""
@@ -141,7 +141,7 @@ def of_pruning(
         Statement("DELETE FROM sessions WHERE id = ?", whole),
         Statement("DELETE FROM actions WHERE state = 'closed' AND decided_at < ?", [(before,)]),
         Statement("DELETE FROM gaps WHERE closed_at < ?", [(before,)]),
-        Statement("DELETE FROM seen WHERE observed_at < ?", [(after(now, -SEEN_FOR_S),)]),
+        forgetting(now),
     ]
 
 

@@ -16,7 +16,9 @@ from controller.store import codec
 from controller.store.connection import Statement, Value
 
 SEEN_FOR_S: Final = 600.0
-"""How long the keys of events are kept: longer than any replay reaches back."""
+"""How long the keys of events are kept: longer than the streams of one connection overlap."""
+SEEN_MIN: Final = 512
+"""So many are kept however old they are: after a long silence, too, an engine repeats its last 256."""
 
 _SESSION: Final = """INSERT INTO sessions (id, name, phase, origin, external_key, container_id, due_at, removed_at,
     body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -37,7 +39,9 @@ _GAP: Final = """INSERT INTO gaps (opened_at, closed_at, cause, found) VALUES (?
     ON CONFLICT (opened_at) DO UPDATE SET closed_at = excluded.closed_at, cause = excluded.cause,
     found = excluded.found"""
 _SEEN: Final = "INSERT OR IGNORE INTO seen (container, action, at, observed_at) VALUES (?, ?, ?, ?)"
-_FORGET: Final = "DELETE FROM seen WHERE observed_at < ?"
+# While there are no more than are always kept, the smaller of the two is NULL, and none is forgotten.
+_FORGET: Final = f"""DELETE FROM seen WHERE observed_at < min(?,
+    (SELECT observed_at FROM seen ORDER BY observed_at DESC LIMIT 1 OFFSET {SEEN_MIN - 1}))"""
 _META: Final = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
 
@@ -155,8 +159,13 @@ def _stream(stream: EngineCursor | None, now: Instant) -> list[Statement]:
         Statement(
             _SEEN, [(codec.text_of(container), codec.text_of(action), at, now) for container, action, at in stream.keys]
         ),
-        Statement(_FORGET, [(after(now, -SEEN_FOR_S),)]),
+        forgetting(now),
     ]
+
+
+def forgetting(now: Instant) -> Statement:
+    """Lets go of the keys of events that came too long ago to be repeated."""
+    return Statement(_FORGET, [(after(now, -SEEN_FOR_S),)])
 
 
 def _meta(batch: Batch) -> list[tuple[Value, ...]]:

@@ -11,7 +11,7 @@ from controller.interfaces import Clock
 from controller.loops.condition import ControllerCondition
 from controller.loops.gaps import Gaps
 from controller.loops.inbox import Envelope, Inbox, Note, Slot
-from controller.loops.replay import Replay, SeenEvents
+from controller.loops.replay import SEEN_MIN, Replay, SeenEvents
 from controller.model.container import EngineEvent, EventAction, Snapshot
 from controller.model.ids import ContainerId, EngineId
 from controller.model.instant import Instant, after, seconds_between
@@ -289,7 +289,7 @@ async def test_an_ending_inbox_refuses_whoever_waits() -> None:
 
 def test_a_replay_is_held_back_until_it_is_known_what_it_is_worth() -> None:
     old, new = _event(at=100), _event(at=101)
-    seen = SeenEvents([old.key], newest=old.at)
+    seen = SeenEvents([old.key], last_at=old.at, now=Instant(500))
     replay = Replay(seen, opened_at=Instant(500), proven=False)
     assert replay.take(new) == []
     assert [line.continuous for line in replay.take(old)] == [True, True]
@@ -301,19 +301,34 @@ def test_a_replay_is_held_back_until_it_is_known_what_it_is_worth() -> None:
     assert (live[0].replayed, live[0].continuous) == (False, True)
 
 
-def test_keys_that_the_ledger_has_forgotten_do_not_make_an_old_event_new() -> None:
-    event = _event(at=100)
-    assert event in SeenEvents([], newest=event.at)
-    assert _event(at=101) not in SeenEvents([], newest=event.at)
+def test_keys_are_kept_for_ten_minutes_by_our_clock_whatever_the_engines_shows() -> None:
+    seen = SeenEvents([], last_at=None, now=Instant(0))
+    ahead = _event(at=after(Instant(0), 86_400))
+    seen.add(ahead, now=Instant(0))
+    later = [_event(at=number) for number in range(2 * SEEN_MIN)]
+    for event in later:
+        seen.add(event, now=after(Instant(0), 599))
+    assert ahead in seen
+    seen.add(_event(at=5_000), now=after(Instant(0), 601))
+    assert ahead not in seen
+    assert all(event in seen for event in later)
 
 
-def test_keys_are_kept_for_ten_minutes_before_the_newest_event() -> None:
-    first, last = _event(at=0), _event(at=after(Instant(0), 700))
-    seen = SeenEvents([], newest=None)
-    seen.add(first)
-    seen.add(last)
-    assert first not in seen
-    assert last in seen
+def test_the_last_keys_are_kept_through_any_silence() -> None:
+    events = [_event(at=number) for number in range(2 * SEEN_MIN)]
+    seen = SeenEvents([event.key for event in events], last_at=Instant(2 * SEEN_MIN), now=Instant(0))
+    seen.add(_event(at=5_000), now=after(Instant(0), 86_400))
+    assert [event in seen for event in events] == [number > SEEN_MIN for number in range(2 * SEEN_MIN)]
+
+
+def test_an_event_that_is_known_is_not_live_and_a_new_one_is_though_the_last_was_stamped_ahead() -> None:
+    known, last = _event(at=600), _event(at=700)
+    seen = SeenEvents([known.key, last.key], last_at=last.at, now=Instant(500))
+    replay = Replay(seen, opened_at=Instant(500), proven=False)
+    assert replay.take(known) == []
+    [_, line] = replay.take(_event(at=501))
+    assert (line.replayed, line.continuous) == (False, True)
+    assert replay.continuous is False
 
 
 def _event(*, at: int) -> EngineEvent:

@@ -14,6 +14,7 @@ from controller.model.journal import Gap
 from controller.model.observation import ControllerStarted, EngineLost
 from controller.store.committer import SqliteLedger
 from controller.store.ledger import open_ledger, open_readonly
+from controller.store.statements import SEEN_MIN
 from tests.store.records import START, ManualClock, SeededRng, action, attempt, decision, draft, evidence, session
 
 
@@ -136,16 +137,28 @@ async def test_a_gap_is_one_row_that_its_sweep_closes(ledger: SqliteLedger) -> N
 
 
 async def test_event_keys_are_kept_ten_minutes(ledger: SqliteLedger, clock: ManualClock) -> None:
-    def cursor(name: str) -> Batch:
-        return Batch(stream=EngineCursor(keys=[(ContainerId(name), "die", START)], cursor=None, seen_until=None))
-
-    await ledger.commit(cursor("first"))
+    await ledger.commit(_told(0, 1))
     clock.pass_s(599)
-    await ledger.commit(cursor("second"))
-    assert [key[0] for key in await ledger.seen_keys()] == ["first", "second"]
+    await ledger.commit(_told(1, SEEN_MIN))
+    assert len(await ledger.seen_keys()) == 1 + SEEN_MIN
     clock.pass_s(2)
-    await ledger.commit(cursor("third"))
-    assert [key[0] for key in await ledger.seen_keys()] == ["second", "third"]
+    await ledger.commit(_told(1_000, 1))
+    assert [key[2] for key in await ledger.seen_keys()] == [*range(1, 1 + SEEN_MIN), 1_000]
+
+
+async def test_the_keys_of_the_last_events_outlive_any_silence(ledger: SqliteLedger, clock: ManualClock) -> None:
+    await ledger.commit(_told(0, SEEN_MIN - 1))
+    clock.pass_s(86_400)
+    await ledger.commit(_told(1_000, 1))
+    assert len(await ledger.seen_keys()) == SEEN_MIN
+    await ledger.commit(_told(2_000, SEEN_MIN - 1))
+    assert [key[2] for key in await ledger.seen_keys()] == [1_000, *range(2_000, 1_999 + SEEN_MIN)]
+
+
+def _told(first: int, count: int) -> Batch:
+    """So many events, each a nanosecond after the one before."""
+    keys = [(ContainerId("c1"), "die", Instant(at)) for at in range(first, first + count)]
+    return Batch(stream=EngineCursor(keys=keys, cursor=None, seen_until=None))
 
 
 async def test_a_cursor_without_news_changes_nothing_it_does_not_name(ledger: SqliteLedger) -> None:

@@ -23,7 +23,7 @@ from controller.model.container import (
     Snapshot,
 )
 from controller.model.ids import ContainerId, EngineId
-from controller.model.instant import Instant
+from controller.model.instant import Instant, after
 from controller.model.phase import Health
 
 _RUNNING = (ContainerState.RUNNING, ContainerState.PAUSED)
@@ -65,6 +65,7 @@ class FakeEngine(ExecutionBackend):
         self._streams: dict[int, _Stream] = {}
         self._count = 0
         self._last = 0
+        self._ahead_s = 0.0
 
     # --- what a test does to it ---
 
@@ -113,6 +114,11 @@ class FakeEngine(ExecutionBackend):
     def remember(self, event: EngineEvent) -> None:
         """In the memory only: a stream that is open now does not show it."""
         self.memory.append(event)
+
+    def set_clock(self, *, ahead_s: float) -> None:
+        """Its clock shows that much more than the true time from now on."""
+        self._ahead_s = ahead_s
+        self._last = 0
 
     def run(self, container: ContainerId) -> None:
         """Somebody starts it."""
@@ -166,7 +172,7 @@ class FakeEngine(ExecutionBackend):
 
     async def connect(self) -> EngineInfo:
         await self._called("connect")
-        return replace(self.info, system_time=self.clock.now())
+        return replace(self.info, system_time=self._now())
 
     @asynccontextmanager
     async def events(self, *, since: Instant, until: Instant) -> AsyncIterator[AsyncIterator[StreamItem]]:
@@ -189,9 +195,9 @@ class FakeEngine(ExecutionBackend):
                 if item is None:
                     raise EngineUnavailable("the stream was cut")
                 yield item
-            if self.clock.now() >= until:
+            if self._now() >= until:
                 return
-            await stream.bell.wait(clock=self.clock, until=until)
+            await stream.bell.wait(clock=self.clock, until=after(until, -self._ahead_s))
 
     async def list_ours(self, prefix: str) -> Sequence[ListedContainer]:
         await self._called("list_ours")
@@ -317,9 +323,12 @@ class FakeEngine(ExecutionBackend):
         return ContainerId(hashlib.sha256(f"{name}/{self._count}".encode()).hexdigest())
 
     def _tick(self) -> Instant:
-        """The engine's clock: no two events have the same time."""
-        self._last = max(self.clock.now(), self._last + 1_000)
+        """The engine's clock: no two events have the same time while it is not set."""
+        self._last = max(self._now(), self._last + 1_000)
         return Instant(self._last)
+
+    def _now(self) -> Instant:
+        return after(self.clock.now(), self._ahead_s)
 
 
 class _Wanted(Protocol):
