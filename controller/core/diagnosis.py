@@ -28,6 +28,7 @@ class Diagnosis:
 
 def diagnose(facts: EndFacts) -> Diagnosis:
     """Apply the truth table; the first row that fits decides."""
+    doubtful = facts.died_after_gap or facts.kill_unnamed
     finding = next((found for row in ROWS if (found := row(facts)) is not None), UNKNOWN)
     return Diagnosis(
         exit=Exit(
@@ -36,7 +37,7 @@ def diagnose(facts: EndFacts) -> Diagnosis:
             oom_killed=facts.oom_flag,
             error=facts.error,
             verdict=finding.verdict,
-            confidence=_weakened(finding.confidence) if facts.died_after_gap else finding.confidence,
+            confidence=_weakened(finding.confidence) if doubtful else finding.confidence,
             evidence=((finding.sentence,) if finding.sentence else ()) + evidence_of(facts),
         ),
         reason=finding.reason,

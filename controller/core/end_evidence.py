@@ -49,6 +49,8 @@ def _stops(facts: EndFacts) -> Iterator[str]:
         last = first
     if last is None:
         yield "No kill event that could explain it"
+    elif facts.kill_unnamed:
+        yield f"Kill event without a signal's name; the exit code is that of {signal_name(last)}"
     elif first is None or first == last:
         yield f"Kill event with {signal_name(last)}"
     else:

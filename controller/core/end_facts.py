@@ -32,6 +32,8 @@ class EndFacts:
     """Our own stop of this attempt, committed before the engine was called."""
     first_kill_signal: int | None = None
     kill_signal: int | None = None
+    kill_unnamed: bool = False
+    """Nobody named that signal: it is the one that the exit code tells of."""
     kill_at: Instant | None = None
     """Only kills that can explain the end are passed in (`DESIGN.md`, Whose stop was it)."""
     stop_at: Instant | None = None

@@ -9,7 +9,7 @@ from typing import Final
 from controller.core.diagnosis import Diagnosis, EndFacts, diagnose
 from controller.core.draft import Draft
 from controller.core.rules import KILL_SLACK_S
-from controller.core.signals import can_end
+from controller.core.signals import can_end, from_exit_code
 from controller.model.container import ContainerState, Snapshot
 from controller.model.instant import Instant, seconds_between
 from controller.model.observation import ContainerSeen, EventSeen
@@ -65,6 +65,7 @@ def judge(draft: Draft, attempt: Attempt, end: End, *, engine_stopped: bool) -> 
     """What an end is called, by everything that is known of its attempt."""
     session = draft.session
     explains = kill_explains(draft, attempt, end)
+    signal = _signal_sent(attempt, end) if explains else None
     return diagnose(
         EndFacts(
             exit_code=end.exit_code,
@@ -78,7 +79,8 @@ def judge(draft: Draft, attempt: Attempt, end: End, *, engine_stopped: bool) -> 
             memory_limit_bytes=session.container.memory_limit_bytes if session.container is not None else 0,
             intent=attempt.intent,
             first_kill_signal=attempt.first_kill_signal if explains else None,
-            kill_signal=attempt.kill_signal if explains else None,
+            kill_signal=signal,
+            kill_unnamed=signal is not None and attempt.kill_signal is None,
             kill_at=attempt.kill_at if explains else None,
             stop_at=attempt.stop_at,
             engine_stopped=engine_stopped,
@@ -141,10 +143,17 @@ def kill_explains(draft: Draft, attempt: Attempt, end: End) -> bool:
     """A kill explains an end only if its signal can end a process and the end follows within the stop time-out."""
     if attempt.stop_at is not None:
         return True
-    signal, killed_at = attempt.kill_signal, attempt.kill_at
+    signal, killed_at = _signal_sent(attempt, end), attempt.kill_at
     ended_at = attempt.died_at or end.finished_at
     if signal is None or killed_at is None or not can_end(signal):
         return False
     limit_s = max(draft.rules.grace_of(draft.session.spec), _ENGINES_GRACE_S) + KILL_SLACK_S
     # Not before the kill, give or take the engine's own jitter between FinishedAt and its events.
     return ended_at is None or -KILL_SLACK_S <= seconds_between(killed_at, ended_at) <= limit_s
+
+
+def _signal_sent(attempt: Attempt, end: End) -> int | None:
+    """The signal of the latest kill: by the code of the end, where the kill is known and its signal is not."""
+    # Podman names none, and no label called `signal` is believed. A `stop` needs no signal to explain an end.
+    unnamed = attempt.kill_at is not None and attempt.kill_signal is None and attempt.stop_at is None
+    return from_exit_code(end.exit_code) if unnamed and end.exit_code is not None else attempt.kill_signal

@@ -35,6 +35,7 @@ any_facts = st.builds(
     intent=intents,
     first_kill_signal=signals,
     kill_signal=signals,
+    kill_unnamed=st.booleans(),
     kill_at=instants,
     stop_at=instants,
     engine_stopped=st.booleans(),

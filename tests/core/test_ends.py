@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from controller.model.container import EventAction, LogTail
-from controller.model.exit import Verdict
+from controller.model.exit import Confidence, Verdict
 from controller.model.observation import DeadlineReached, EngineLost, LookCause, Verb
 from controller.model.phase import Desired, Phase
 from controller.model.reason import Reason, Source
@@ -70,6 +70,42 @@ def test_docker_kill_and_docker_rm_force_are_told_apart() -> None:
     removed(make.event(EventAction.DESTROY, 5.2))
     assert removed.session.reason is Reason.REMOVED_EXTERNALLY
     assert removed.session.removed_at == make.at(5.2)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "signal"), [(137, Reason.KILLED_EXTERNALLY, 9), (143, Reason.STOPPED_EXTERNALLY, 15)]
+)
+def test_a_kill_that_names_no_signal_explains_the_end_that_it_led_to(code: int, reason: Reason, signal: int) -> None:
+    story = running_session(make.spec(RestartMode.ON_FAILURE))
+    story(make.event(EventAction.KILL, 5))
+    story(make.event(EventAction.DIE, 5.1, exit_code=code))
+    story(make.seen(make.exited(code, finished_s=5.1)))
+    assert (story.session.phase, story.session.reason, story.session.next_attempt_at) == (Phase.STOPPED, reason, None)
+    assert story.attempt.exit is not None
+    assert (story.attempt.exit.signal, story.attempt.exit.confidence) == (signal, Confidence.LIKELY)
+    assert any("without a signal's name" in fact for fact in story.attempt.exit.evidence)
+
+
+def test_a_label_called_signal_does_not_make_a_kill_look_like_a_crash() -> None:
+    story = Story()
+    story(make.admitted(make.running(facts=make.facts(agentd_restart="on-failure", signal="0"))))
+    story(make.event(EventAction.KILL, 5, signal=1))
+    story(make.event(EventAction.DIE, 5.1, exit_code=137))
+    assert (story.session.phase, story.session.reason) == (Phase.STOPPED, Reason.KILLED_EXTERNALLY)
+    story(make.event(EventAction.STOP, 5.2))
+    assert story.session.reason is Reason.STOPPED_EXTERNALLY
+    assert story.attempt.exit is not None
+    assert story.attempt.exit.confidence is Confidence.CERTAIN
+
+
+@pytest.mark.parametrize(("code", "after_s"), [(137, 3600), (3, 1), (0, 1), (145, 1), (200, 1)])
+def test_a_kill_that_names_no_signal_explains_no_end_long_after_nor_one_by_no_signal(code: int, after_s: float) -> None:
+    unexplained, story = running_session(), running_session()
+    story(make.event(EventAction.KILL, 5))
+    for each in (unexplained, story):
+        each(make.event(EventAction.DIE, 5 + after_s, exit_code=code))
+    assert story.session.reason is unexplained.session.reason
+    assert story.attempt.exit == unexplained.attempt.exit
 
 
 def test_a_hup_long_ago_explains_nothing() -> None:

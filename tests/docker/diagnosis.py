@@ -189,6 +189,12 @@ CAUSES: Final = (
         sentence="It did not end in time and was killed",
     ),
     Cause(name="docker kill", produce=_then(LOOP, ("kill",)), right=frozenset({Verdict.KILLED_EXTERNALLY})),
+    Cause(
+        # A label of that name overwrites the event's own attribute. Podman's events name no signal at all.
+        name="docker kill, its signal unknown",
+        produce=_then(LOOP, ("kill",), options=("--label", "signal=none")),
+        right=frozenset({Verdict.KILLED_EXTERNALLY}),
+    ),
     Cause(name="docker rm -f", produce=_then(LOOP, ("rm", "-f")), right=frozenset({Verdict.REMOVED_EXTERNALLY})),
     Cause(name="--rm, watched", produce=_runs("sleep 1; exit 3", "--rm"), right=frozenset({Verdict.ERROR_EXIT})),
     Cause(name="--rm, unwatched", produce=_unseen("--rm"), right=frozenset({Verdict.AUTO_REMOVED}), disrupts=True),
