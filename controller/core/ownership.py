@@ -7,7 +7,14 @@ from enum import StrEnum
 from typing import Final
 
 from controller.core.rules import Rules
-from controller.core.specs import LABEL_CONTROLLER, LABEL_PREFIX, LABEL_ROLE, LABEL_SESSION, LABEL_WATCH
+from controller.core.specs import (
+    LABEL_CONTROLLER,
+    LABEL_PREFIX,
+    LABEL_ROLE,
+    LABEL_SESSION,
+    LABEL_WATCH,
+    ROLE_CONTROLLER,
+)
 from controller.model.ids import ContainerId, SessionId, SessionName
 
 _NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9_.-]")
@@ -20,8 +27,8 @@ _COMPOSE: Final = "com.docker.compose."
 class Owner(StrEnum):
     """The five classes, and those that are none of our business."""
 
-    CONTROLLER = "controller"
     KNOWN = "known"
+    CONTROLLER = "controller"
     FOREIGN = "foreign"
     EXTERNAL = "external"
     OURS = "ours"
@@ -32,10 +39,10 @@ def classify(
     container: ContainerId, labels: Mapping[str, str], *, known: Mapping[ContainerId, SessionId], rules: Rules
 ) -> Owner:
     """Whose container it is. Labels are claims; only the ledger's own knowledge beats them."""
-    if labels.get(LABEL_ROLE) == "controller":
-        return Owner.CONTROLLER
     if container in known:
         return Owner.KNOWN
+    if labels.get(LABEL_ROLE) == ROLE_CONTROLLER:
+        return Owner.CONTROLLER
     carries_prefix = labels.get(LABEL_PREFIX) == rules.prefix
     if carries_prefix and labels.get(LABEL_CONTROLLER, rules.controller_id) != rules.controller_id:
         return Owner.FOREIGN

@@ -21,6 +21,8 @@ LABEL_AGENT_ID: Final = "agentd.agent-id"
 LABEL_CONTROLLER: Final = "agentd.controller"
 LABEL_SPEC: Final = "agentd.spec"
 LABEL_ROLE: Final = "agentd.role"
+ROLE_CONTROLLER: Final = "controller"
+ROLE_SESSION: Final = "session"
 LABEL_WATCH: Final = "agentd.watch"
 LABEL_RESTART: Final = "agentd.restart"
 LABEL_MAX_ATTEMPTS: Final = "agentd.max-attempts"
@@ -34,7 +36,10 @@ def container_name(prefix: str, name: SessionName) -> str:
 
 
 def labels_for(session: Session, rules: Rules) -> Mapping[str, str]:
-    """All labels of a container of ours: the user's, and the sketch's triple with the owner and the spec."""
+    """All labels of a container of ours: the user's, and the sketch's triple with the owner, the spec and the role.
+
+    The role is written because an image's labels are its container's, too, and an image built from ours has that role.
+    """
     asked = session.spec.labels if session.spec is not None else {}
     return {
         **asked,
@@ -43,6 +48,7 @@ def labels_for(session: Session, rules: Rules) -> Mapping[str, str]:
         LABEL_AGENT_ID: session.name,
         LABEL_CONTROLLER: rules.controller_id,
         LABEL_SPEC: session.spec_hash,
+        LABEL_ROLE: ROLE_SESSION,
     }
 
 

@@ -7,6 +7,7 @@ import pytest
 from controller.core.admission import Directory, Spared, admit, adoption
 from controller.core.drift import FindingKind, compare, is_mass_absence
 from controller.core.ownership import Owner, classify, external_key, may_act_on, name_for
+from controller.core.specs import labels_for
 from controller.model.action import OutcomeKind
 from controller.model.container import ContainerState, EventAction, ListedContainer
 from controller.model.ids import ContainerId, SessionId, SessionName
@@ -40,10 +41,26 @@ def test_the_first_match_decides_whose_it_is(labels: dict[str, str], owner: Owne
     assert classify(OTHER, labels, known={}, rules=make.RULES) is owner
 
 
-def test_what_the_ledger_knows_beats_every_label_but_a_controllers() -> None:
-    known = {OTHER: SessionId("s1")}
-    assert classify(OTHER, {"agentd.controller": "x", **OURS}, known=known, rules=make.RULES) is Owner.KNOWN
-    assert classify(OTHER, {"agentd.role": "controller"}, known=known, rules=make.RULES) is Owner.CONTROLLER
+@pytest.mark.parametrize(
+    "labels", [{"agentd.controller": "x"}, {"agentd.role": "controller"}, {"agentd.watch": "true"}]
+)
+def test_what_the_ledger_knows_beats_every_label(labels: dict[str, str]) -> None:
+    assert classify(OTHER, OURS | labels, known={OTHER: SessionId("s1")}, rules=make.RULES) is Owner.KNOWN
+
+
+def test_a_container_of_ours_says_that_it_is_a_sessions_whatever_its_image_says() -> None:
+    assert labels_for(running_session().session, make.RULES)["agentd.role"] == "session"
+
+
+def test_a_session_whose_image_calls_it_a_controller_is_looked_at_like_any_other() -> None:
+    session = running_session().session
+    called = make.facts(agentd_role="controller")
+    ended = make.seen(replace(make.exited(0), facts=called), seconds=10)
+    directory = replace(EMPTY, known={make.CONTAINER: session.id})
+    assert admit(ended, directory=directory, engine_now=make.at(10), rules=make.RULES) == session.id
+    assert _kinds([session], [_listed(session, labels=called.labels, state=ContainerState.EXITED)]) == [
+        FindingKind.MISMATCH
+    ]
 
 
 def test_watch_with_a_prefix_lets_only_that_controller_act() -> None:
