@@ -14,6 +14,7 @@ from controller.core.ownership import (
     external_key,
     external_session_id,
     may_act_on,
+    may_be_a_copy,
     name_for,
 )
 from controller.core.ownership import wanted_name as wanted_name_of
@@ -25,6 +26,7 @@ from controller.model.observation import ContainerAdmitted, ContainerSeen
 from controller.model.session import Origin, Session
 
 BEING_CREATED: Final = "its session is being created"
+COPIED: Final = "its name is not that of its session's container: a copy of it, or renamed"
 _NEXT: Final = "+"
 """Behind the key of a session that lost its name: the next one under that key has a name of its own."""
 
@@ -86,6 +88,8 @@ def is_ours_to_start(session: Session) -> bool:
 
 def spared_as(snapshot: Snapshot, *, engine_now: Instant, rules: Rules) -> str:
     """Why one of ours that no record knows is left alone all the same; empty when it is an orphan."""
+    if may_be_a_copy(snapshot.facts.name, snapshot.facts.labels, rules):
+        return COPIED
     created_at = snapshot.facts.created_at
     if created_at is None:
         return "its age is not known"

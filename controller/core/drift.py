@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, assert_never
 
-from controller.core.admission import BEING_CREATED, awaits_container, is_ours_to_start
-from controller.core.ownership import Owner, claimed_name, classify, external_key
+from controller.core.admission import BEING_CREATED, COPIED, awaits_container, is_ours_to_start
+from controller.core.ownership import Owner, claimed_name, classify, external_key, may_be_a_copy
 from controller.core.rules import Rules
 from controller.core.specs import LABEL_PREFIX, LABEL_WATCH
 from controller.model.container import ContainerState, ListedContainer
@@ -151,6 +151,8 @@ def _of_known(row: ListedContainer, session: Session | None, *, engine_now: Inst
 
 
 def _of_unknown(row: ListedContainer, *, engine_now: Instant, rules: Rules) -> Finding:
+    if may_be_a_copy(row.name, row.labels, rules):
+        return _spared(row, COPIED)
     if row.created_at is None:
         return _spared(row, "its age is not known")
     age_s = seconds_between(row.created_at, engine_now)

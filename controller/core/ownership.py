@@ -14,6 +14,7 @@ from controller.core.specs import (
     LABEL_SESSION,
     LABEL_WATCH,
     ROLE_CONTROLLER,
+    container_name,
 )
 from controller.model.ids import ContainerId, SessionId, SessionName
 
@@ -59,6 +60,17 @@ def may_act_on(labels: Mapping[str, str], rules: Rules) -> bool:
 def claimed_name(labels: Mapping[str, str], rules: Rules) -> str:
     """The session that a container with our prefix says it is of. The sketch wrote the prefix in front of it."""
     return labels.get(LABEL_SESSION, "").removeprefix(f"{rules.prefix}-")
+
+
+def may_be_a_copy(name: str, labels: Mapping[str, str], rules: Rules) -> bool:
+    """Whether the labels say that we made it, and the name does not: it is a copy, or somebody has renamed it.
+
+    An image made of a session's container (`docker commit`) hands the labels on to all that is run from it, never the
+    name. What the sketch made names no controller.
+    """
+    if LABEL_CONTROLLER not in labels or LABEL_SESSION not in labels:
+        return False
+    return name != container_name(rules.prefix, SessionName(labels[LABEL_SESSION]))
 
 
 def external_key(engine: str, name: str, labels: Mapping[str, str]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Final
 
 from controller.core.rules import Rules
-from controller.model.ids import SessionId, SessionName
+from controller.model.ids import ActionId, SessionId, SessionName
 from controller.model.session import Session
 from controller.model.spec import SessionSpec
 
@@ -20,6 +20,7 @@ LABEL_SESSION: Final = "agentd.session"
 LABEL_AGENT_ID: Final = "agentd.agent-id"
 LABEL_CONTROLLER: Final = "agentd.controller"
 LABEL_SPEC: Final = "agentd.spec"
+LABEL_CREATE: Final = "agentd.create"
 LABEL_ROLE: Final = "agentd.role"
 ROLE_CONTROLLER: Final = "controller"
 ROLE_SESSION: Final = "session"
@@ -35,10 +36,11 @@ def container_name(prefix: str, name: SessionName) -> str:
     return f"{prefix}-{name}"
 
 
-def labels_for(session: Session, rules: Rules) -> Mapping[str, str]:
-    """All labels of a container of ours: the user's, and the sketch's triple with the owner, the spec and the role.
+def labels_for(session: Session, rules: Rules, *, create: ActionId) -> Mapping[str, str]:
+    """All labels of a container of ours: the user's, and the sketch's triple with owner, spec, create and role.
 
-    The role is written because an image's labels are its container's, too, and an image built from ours has that role.
+    The create tells it from the session's other containers. The role is written because an image's labels are its
+    container's, too, and an image built from ours has that role.
     """
     asked = session.spec.labels if session.spec is not None else {}
     return {
@@ -48,6 +50,7 @@ def labels_for(session: Session, rules: Rules) -> Mapping[str, str]:
         LABEL_AGENT_ID: session.name,
         LABEL_CONTROLLER: rules.controller_id,
         LABEL_SPEC: session.spec_hash,
+        LABEL_CREATE: create,
         LABEL_ROLE: ROLE_SESSION,
     }
 

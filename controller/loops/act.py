@@ -12,6 +12,7 @@ from typing import Final
 import anyio
 
 from controller.core.rules import Rules
+from controller.core.specs import LABEL_CREATE
 from controller.core.untrusted import one_line
 from controller.errors import ContainerGone, EngineConflict, EngineError, EngineRefused, EngineUnavailable
 from controller.interfaces import Clock, EngineWriter
@@ -175,14 +176,14 @@ class Act:
         return already(action, snapshot, attempts=self._roster.sessions[action.session_id].attempts)
 
     async def _made_and_renamed(self, action: Action) -> Outcome | None:
-        """What an earlier life's create may have made, if somebody has renamed it since: its labels still say so.
+        """What this create may have made already, if somebody has renamed it since: a label of its own still says so.
 
-        A name alone would let the repeated create make a second container for one session.
+        A name alone would let the repeated create make a second container for one session. The other labels would let
+        it take what somebody has run from an image of the session's container before.
         """
-        session = self._roster.sessions[action.session_id]
         rows = await within(self._clock, LIST_LIMIT_S, lambda: self._engine.list_ours(self._rules.prefix))
         for row in rows:
-            if row.id in self._roster.known or is_of_another(row.labels, session=session, rules=self._rules):
+            if row.id in self._roster.known or row.labels.get(LABEL_CREATE) != action.id:
                 continue
             try:
                 return Outcome(action=action, kind=OutcomeKind.DONE, snapshot=await self._inspect(row.id))
@@ -246,7 +247,7 @@ class Act:
         return Outcome(action=action, kind=OutcomeKind.REFUSED, message=said, snapshot=seen, asked_at=asked_at)
 
     async def _create(self, action: Action) -> ContainerId:
-        plan = self._creation.plan_for(action.session_id)
+        plan = self._creation.plan_for(action)
         if plan is None:
             raise EngineRefused("it has no spec to create a container from")
         return await within(self._clock, CALL_LIMIT_S, lambda: self._engine.create(plan))

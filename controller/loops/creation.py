@@ -7,6 +7,7 @@ from controller.core.rules import Rules
 from controller.core.specs import container_name, labels_for, session_token
 from controller.interfaces import ContainerPlan
 from controller.loops.roster import Roster
+from controller.model.action import Action
 from controller.model.ids import SessionId
 from controller.model.session import Session
 from controller.model.spec import NetworkPolicy, SessionSpec
@@ -38,18 +39,18 @@ class Creation:
         """The one name that its container can have."""
         return container_name(self._rules.prefix, self._roster.sessions[session_id].name)
 
-    def plan_for(self, session_id: SessionId) -> ContainerPlan | None:
-        """The plan; None when the session has no spec."""
-        session = self._roster.sessions[session_id]
+    def plan_for(self, action: Action) -> ContainerPlan | None:
+        """The plan of a create; None when its session has no spec."""
+        session = self._roster.sessions[action.session_id]
         spec = session.spec
         if spec is None:
             return None
         return ContainerPlan(
-            name=self.name_of(session_id),
+            name=self.name_of(session.id),
             image=spec.image,
             command=spec.command,
             env=self._env_of(session, spec),
-            labels=labels_for(session, self._rules),
+            labels=labels_for(session, self._rules, create=action.id),
             memory_bytes=spec.memory_bytes,
             cpus=spec.cpus,
             mounts=spec.mounts,

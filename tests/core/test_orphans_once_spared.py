@@ -48,6 +48,11 @@ def test_it_stays_spared_while_the_policy_does_not_remove() -> None:
     assert not still(spared_orphan(), started_s=101, now_s=900, rules=replace(REMOVE, may_manage=False))
 
 
+def test_one_that_was_renamed_since_stays_spared() -> None:
+    shot = make.running(started_s=101, facts=replace(make.facts(agentd_session="worker"), name="mine-now"))
+    assert not is_orphan_still(spared_orphan(), shot, engine_now=make.at(900), rules=REMOVE)
+
+
 def test_nobody_elses_session_becomes_an_orphan() -> None:
     for origin in (Origin.REQUESTED, Origin.EXTERNAL, Origin.ADOPTED):
         assert not still(replace(spared_orphan(), origin=origin), started_s=101, now_s=900)

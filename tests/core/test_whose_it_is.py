@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from controller.core.admission import Directory, Spared, admit, adoption
+from controller.core.admission import COPIED, Directory, Spared, admit, adoption
 from controller.core.drift import FindingKind, compare, is_mass_absence
 from controller.core.ownership import Owner, classify, external_key, may_act_on, name_for
 from controller.core.specs import labels_for
 from controller.model.action import OutcomeKind
 from controller.model.container import ContainerState, EventAction, ListedContainer
-from controller.model.ids import ContainerId, SessionId, SessionName
+from controller.model.ids import ActionId, ContainerId, SessionId, SessionName
 from controller.model.observation import ContainerAdmitted, LookCause
 from controller.model.phase import Health
 from controller.model.session import Origin, Session
@@ -49,7 +49,8 @@ def test_what_the_ledger_knows_beats_every_label(labels: dict[str, str]) -> None
 
 
 def test_a_container_of_ours_says_that_it_is_a_sessions_whatever_its_image_says() -> None:
-    assert labels_for(running_session().session, make.RULES)["agentd.role"] == "session"
+    labels = labels_for(running_session().session, make.RULES, create=ActionId("s1/1"))
+    assert labels["agentd.role"] == "session"
 
 
 def test_a_session_whose_image_calls_it_a_controller_is_looked_at_like_any_other() -> None:
@@ -221,6 +222,39 @@ def test_what_a_create_without_an_answer_has_made_is_nobody_elses_to_take_or_to_
     assert isinstance(asked, Spared)
     assert isinstance(found, Spared)
     assert asked.reason == found.reason == "its session is being created"
+
+
+@pytest.mark.parametrize("session", ["worker", "agentd-worker"])
+def test_what_is_run_from_an_image_of_a_sessions_container_is_left_alone(session: str) -> None:
+    asked = replace(running_session().session, name=SessionName(session))
+    labels = labels_for(asked, make.RULES, create=ActionId("s1/1"))
+    made = replace(make.facts(OTHER), name=f"agentd-{session}", labels=labels)
+    copy = replace(made, name="nifty_hopper", image="snap")
+    for facts, kind, orphan in ((made, FindingKind.ORPHAN, True), (copy, FindingKind.SPARED, False)):
+        for policy in ("remove", "adopt"):
+            seen = make.seen(make.running(facts=facts), seconds=1000, cause=LookCause.SWEEP)
+            rules = replace(make.RULES, orphan_policy=policy)
+            verdict = admit(seen, directory=EMPTY, engine_now=make.at(1000), rules=rules)
+            assert isinstance(verdict, ContainerAdmitted) is orphan
+            assert orphan or verdict == Spared(reason=COPIED)
+        row = _listed(running_session().session, id=OTHER, name=facts.name, labels=labels)
+        assert _kinds([], [row]) == [kind]
+    taken = adoption(make.seen(make.running(facts=copy)), actor="user:me", directory=EMPTY, rules=make.RULES)
+    assert isinstance(taken, ContainerAdmitted)
+
+
+def test_what_the_sketch_made_is_ours_under_any_name() -> None:
+    sketched = _listed(running_session().session, id=OTHER, name="worker-1")
+    sketched = replace(sketched, labels={"agentd.prefix": "agentd", "agentd.session": "agentd-worker"})
+    assert _kinds([], [sketched]) == [FindingKind.ORPHAN]
+
+
+def test_a_container_of_a_session_stays_its_own_under_another_name() -> None:
+    session = running_session().session
+    labels = labels_for(session, make.RULES, create=ActionId("s1/1"))
+    renamed = _listed(session, name="nifty_hopper", labels=labels)
+    assert _kinds([session], [renamed]) == []
+    assert _kinds([session], [replace(renamed, state=ContainerState.EXITED)]) == [FindingKind.MISMATCH]
 
 
 def test_the_labels_of_a_successor_say_who_may_act_on_it_and_whether_it_is_restarted() -> None:

@@ -1,5 +1,6 @@
 """An action is sent after its commit, once, and only at the target that it was decided for."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,38 @@ async def test_a_create_without_an_answer_takes_the_container_that_it_made(tmp_p
         await _running(stage, "job")
         assert engine.sent.count("create agentd-job") == 1
         assert len(engine.containers) == 1
+
+
+async def test_a_create_without_an_answer_takes_the_container_that_it_made_under_another_name(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    async with on_stage(tmp_path, engine) as stage:
+        engine.unsure["create"] = NO_ANSWER
+        await stage.create("job")
+        await stage.until(lambda: engine.containers != {})
+        [(container, made)] = engine.containers.items()
+        engine.containers[container] = replace(made, facts=replace(made.facts, name="renamed"))
+        await _running(stage, "job")
+        assert list(engine.containers) == [container]
+
+
+async def test_a_create_without_an_answer_takes_no_copy_of_an_earlier_container_of_its_session(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    async with on_stage(tmp_path, engine, settings=plain_settings(keep_stopped_s="0")) as stage:
+        await stage.create("job")
+        await _running(stage, "job")
+        [first] = engine.containers
+        copy = engine.add("nifty_hopper", labels=engine.containers[first].facts.labels)
+        engine.exit(first, 0)
+        await stage.row(lambda row: row.draft.reason is Reason.CONTAINER_PRUNED, step_s=0.25)
+        engine.failing["create"] = NO_ANSWER
+        await stage.verb("job", Verb.START)
+        await stage.until(lambda: engine.asked.count("create") > 2, step_s=0.25)
+        engine.failing.clear()
+        await stage.row(lambda row: row.draft.to_phase is Phase.RUNNING and row.draft.attempt == 2, step_s=0.25)
+        await stage.clock.advance(1000)
+        await stage.settle()
+        assert (await stage.session("job")).container_id not in (first, copy)
+        assert not [said for said in engine.sent if "nifty_hopper" in said]
 
 
 async def test_a_create_is_refused_when_somebody_else_has_the_name(tmp_path: Path) -> None:
