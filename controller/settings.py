@@ -19,6 +19,7 @@ _PREFIX: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,30}")
 _TRUE: Final = ("true", "1", "yes")
 _FALSE: Final = ("false", "0", "no")
 FOREVER: Final = "forever"
+_ENGINE_SCHEMES: Final = ("unix:///", "tcp://", "http://", "https://")
 _SOCKETS: Final = ("/run/docker.sock", "/var/run/docker.sock")
 _KEEP_MAX_S: Final = 3_153_600_000.0
 """A hundred years. Whoever means longer says that he means for ever."""
@@ -36,7 +37,7 @@ FORWARDED_KEYS: Final = (
 class Settings:
     """What is in force. Lengths are seconds."""
 
-    docker_host: str
+    docker_host: str = field(repr=False)
     """`unix:///path`, `tcp://host:port`, `http(s)://…`: passed on explicitly, so no docker context overrides it."""
     docker_tls_verify: bool = False
     docker_cert_path: str = ""
@@ -186,6 +187,12 @@ class _Reader:
             raise SettingsError(f"{name}={value!r} is not allowed: use {allowed}")
         return value
 
+    def url(self, name: str, default: str, schemes: tuple[str, ...], allowed: str) -> str:
+        value = self.text(name, default)
+        if not value.startswith(schemes):
+            raise SettingsError(f"{name}={without_credentials(value)!r} is not allowed: use {allowed}")
+        return value
+
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from the environment (the process's own unless given). Raises SettingsError."""
@@ -193,7 +200,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     environment = os.environ if environment is None else environment
     port = read.whole("AGENTD_PORT", 7006, low=1, high=65535)
     return Settings(
-        docker_host=read.matching("DOCKER_HOST", _default_socket(), _is_engine_url, "unix://PATH or tcp://HOST:PORT"),
+        docker_host=read.url("DOCKER_HOST", _default_socket(), _ENGINE_SCHEMES, "unix://PATH or tcp://HOST:PORT"),
         docker_tls_verify=bool(read.text("DOCKER_TLS_VERIFY", "")),
         docker_cert_path=read.text("DOCKER_CERT_PATH", ""),
         prefix=read.matching("AGENTD_PREFIX", "agentd", _PREFIX.fullmatch, f"a name that matches {_PREFIX.pattern}"),
@@ -201,10 +208,10 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         bind=read.text("AGENTD_BIND", "127.0.0.1"),
         port=port,
         token=read.secret("AGENTD_TOKEN"),
-        agent_url=read.matching(
+        agent_url=read.url(
             "AGENTD_AGENT_URL",
             f"ws://host.docker.internal:{port}",
-            lambda url: url.startswith(("ws://", "wss://")),
+            ("ws://", "wss://"),
             "a URL that begins with ws:// or wss://",
         ).rstrip("/"),
         mode=read.choice("AGENTD_MODE", "manage", MODES),
@@ -230,13 +237,9 @@ def _default_socket() -> str:
     return f"unix://{(present or list(_SOCKETS))[0]}"
 
 
-def _is_engine_url(url: str) -> bool:
-    return url.startswith(("unix:///", "tcp://", "http://", "https://"))
-
-
 def without_credentials(url: str) -> str:
     """The address of an engine as it may be shown: without a user and a password that somebody put into it."""
-    scheme, separator, rest = url.partition("://")
+    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
     return url if scheme == "unix" else f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 

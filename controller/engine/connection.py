@@ -7,11 +7,13 @@ can send us to another engine.
 
 import json
 import ssl
+from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 import aiohttp
 import anyio
@@ -31,6 +33,7 @@ from controller.engine.limits import (
 from controller.errors import EngineUnavailable, SettingsError
 from controller.model.container import EngineInfo
 from controller.model.instant import NANOS_PER_S, Instant, after, seconds_between
+from controller.settings import without_credentials
 
 _UNIX: Final = "unix://"
 
@@ -39,11 +42,23 @@ _UNIX: Final = "unix://"
 class Address:
     """Where the engine is, and how to prove who we are."""
 
-    url: str
-    """`unix:///path`, `tcp://host:port`, `http(s)://…`."""
+    url: str = field(repr=False)
+    """`unix:///path`, `tcp://host:port`, `http(s)://…`; a user and a password may stand before the host."""
     tls_verify: bool = False
     cert_path: str = ""
     """Folder with `ca.pem`, `cert.pem` and `key.pem`."""
+
+    @property
+    def shown(self) -> str:
+        """The URL as it may be told, and as a client may have it: whatever that says of it holds no password."""
+        return without_credentials(self.url)
+
+    def headers(self) -> Mapping[str, str]:
+        """What goes with every request: the user and the password that the URL has."""
+        before, at, _ = self.url.partition("://")[2].rpartition("@")
+        if not at or self.url.startswith(_UNIX):
+            return {}
+        return {"Authorization": f"Basic {b64encode(unquote(before).encode()).decode()}"}
 
     def tls(self) -> ssl.SSLContext | None:
         """The context for a verified connection; raises SettingsError when its files cannot be used."""
@@ -95,7 +110,7 @@ class Clients:
         with anyio.CancelScope(shield=True):
             for docker in (self.calls, self.changes, self.stops, self.streams, self.followers):
                 await docker.close()
-                await docker.connector.close()
+                await docker.session.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,14 +159,14 @@ class Connection:
     async def _open(self) -> Connected:
         calls = self._docker("auto", parallel=PARALLEL_CALLS)
         try:
-            async with asking(f"connect to {self._address.url}", limit_s=self.limits.info_s):
+            async with asking(f"connect to {self._address.shown}", limit_s=self.limits.info_s):
                 version = await calls.version()
                 before = anyio.current_time()
                 about = await calls.system.info()
                 asked_at = (before + anyio.current_time()) / 2
             info = translate.engine_info(about, version)
             if info is None:
-                raise EngineUnavailable(f"connect to {self._address.url}: the engine does not say who it is")
+                raise EngineUnavailable(f"connect to {self._address.shown}: the engine does not say who it is")
         except BaseException:
             await Clients(calls=calls, changes=calls, stops=calls, streams=calls, followers=calls).close()
             raise
@@ -175,12 +190,13 @@ class Connection:
             url = f"{_UNIX}localhost"
             connector = aiohttp.UnixConnector(self._address.url.removeprefix(_UNIX), limit=parallel)
         else:
-            host = self._address.url.partition("://")[2].rstrip("/")
+            host = self._address.shown.partition("://")[2].rstrip("/")
             secure = self._tls is not None or self._address.url.startswith("https://")
             url = f"{'https' if secure else 'http'}://{host}"
             connector = aiohttp.TCPConnector(ssl=self._tls or True, limit=parallel)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self.limits.connect_s)
-        return Docker(url=url, connector=connector, timeout=timeout, api_version=api_version)
+        session = aiohttp.ClientSession(connector=connector, timeout=timeout, headers=self._address.headers())
+        return Docker(url=url, connector=connector, session=session, timeout=timeout, api_version=api_version)
 
 
 async def get(docker: Docker, path: str, params: Mapping[str, str]) -> aiohttp.ClientResponse:

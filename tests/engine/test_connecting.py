@@ -1,16 +1,22 @@
 """Connecting, and the event stream between its request and its end, with an engine that only answers."""
 
 import json
+from base64 import b64encode
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from traceback import format_exception
 
 import anyio
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from controller.engine.connection import Address
 from controller.engine.docker import DockerBackend
 from controller.engine.sketch import Owner
 from controller.errors import EngineError, EngineUnavailable, SettingsError
 from controller.model.instant import Instant, after
+from controller.settings import load
 from tests.engine.answering import answering, connected
 from tests.engine.test_translating import ABOUT
 from tests.support.backends import SHORT, backend_at
@@ -77,6 +83,57 @@ async def test_no_variable_of_docker_leads_elsewhere(folder: Path, monkeypatch: 
     async with connected(folder, lambda _: Status(200, b"[]")) as (backend, proxy):
         await backend.list_external()
         assert proxy.asked(lambda request: request.is_list) == 1
+
+
+# --- a password in the address ------------------------------------------------------------------------------------
+
+
+async def test_no_error_names_the_password_that_the_address_holds(unused_tcp_port: int) -> None:
+    for url in (f"tcp://agent:s3cretpw@127.0.0.1:{unused_tcp_port}", "http://agent:s3cretpw@127.0.0.1:port"):
+        async with backend_at(url, limits=SHORT) as backend:
+            with pytest.raises(EngineUnavailable) as caught:
+                await backend.connect()
+            assert "127.0.0.1" in str(caught.value)
+            assert "s3cretpw" not in "".join(format_exception(caught.value))
+
+
+@pytest.mark.parametrize("status", [302, 401, 500])
+async def test_the_password_goes_with_every_request_and_into_no_error(status: int) -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.headers["Authorization"])
+        if request.path.endswith(("/version", "/info")):
+            return web.json_response(ABOUT[request.path.rpartition("/")[2]])
+        # In a circle, which aiohttp ends with an error that has the address.
+        return web.Response(status=status, headers={"Location": request.path_qs})
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    async with TestServer(app) as server, backend_at(f"tcp://me:s3%40cretpw@127.0.0.1:{server.port}") as backend:
+        await backend.connect()
+        asks: list[Callable[[], Awaitable[object]]] = [
+            backend.list_external,
+            lambda: backend.inspect("x"),
+            lambda: first_line(backend),
+        ]
+        for ask in asks:
+            with pytest.raises(EngineUnavailable) as caught:
+                await ask()
+            assert "cretpw" not in "".join(format_exception(caught.value))
+    assert set(asked) == {f"Basic {b64encode(b'me:s3@cretpw').decode()}"}
+
+
+async def first_line(backend: DockerBackend) -> object:
+    async with backend.events(since=Instant(1), until=Instant(2)) as events:
+        return await anext(events)
+
+
+@pytest.mark.parametrize("value", ["ssh://me:s3cretpw@host", "me:s3cretpw@host:2375"])
+def test_an_address_that_is_refused_is_named_without_its_password(value: str) -> None:
+    with pytest.raises(SettingsError, match=r"DOCKER_HOST=.*host") as caught:
+        load({"DOCKER_HOST": value})
+    assert "s3cretpw" not in str(caught.value)
 
 
 # --- events ----------------------------------------------------------------------------------------------------
