@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import anyio
@@ -23,7 +24,8 @@ from controller.clock import RealClock, RealRng
 from controller.engine.docker import DockerBackend
 from controller.errors import LedgerError, SettingsError
 from controller.interfaces import Clock, Condition, ExecutionBackend, Feed, Ledger, Requests, Rng
-from controller.loops.log import Log
+from controller.line_writer import LineWriter
+from controller.loops.log import InstantPaper, Log, Paper
 from controller.loops.program import Program
 from controller.loops.watch import EngineLostForGood
 from controller.settings import Settings, without_credentials
@@ -48,6 +50,7 @@ async def run_core(  # noqa: PLR0913 - the composition root names everything tha
     environment: Mapping[str, str],
     shutdown: anyio.Event,
     log: Log,
+    paper: Paper | None = None,
     hurry: anyio.Event | None = None,
     serve: Serve | None = None,
 ) -> int:
@@ -56,7 +59,14 @@ async def run_core(  # noqa: PLR0913 - the composition root names everything tha
     The order of the start: what the ledger knows, the edge, the stream, and then the first sweep.
     """
     program = await Program.load(
-        settings=settings, ledger=ledger, engine=engine, clock=clock, rng=rng, environment=environment, log=log
+        settings=settings,
+        ledger=ledger,
+        engine=engine,
+        clock=clock,
+        rng=rng,
+        environment=environment,
+        log=log,
+        paper=paper or InstantPaper(),
     )
     opened = serve(program.requests, program.condition, program.publish) if serve is not None else nullcontext()
     code, why = EXIT_DONE, ""
@@ -76,7 +86,7 @@ async def run_core(  # noqa: PLR0913 - the composition root names everything tha
     return code
 
 
-async def main(settings: Settings) -> int:
+async def main(settings: Settings, paper: Paper) -> int:
     """The controller on the real ledger, engine, clock and network. Raises SettingsError and LedgerError."""
     clock, rng = RealClock(), RealRng()
     log = structlog.get_logger("controller")
@@ -112,6 +122,7 @@ async def main(settings: Settings) -> int:
                     shutdown=asked,
                     hurry=hurried,
                     log=log,
+                    paper=paper,
                     serve=edge,
                 )
                 group.cancel_scope.cancel()
@@ -121,16 +132,19 @@ async def main(settings: Settings) -> int:
 
 def run(settings: Settings) -> int:
     """The controller in the foreground, until it is told to stop. Returns the exit code."""
-    log_lines.configure(settings.log_format, settings.log_level)
+    lost = partial(log_lines.lost, settings.log_format, sys.stdout)
     code, why = EXIT_FAILED, ""
-    try:
-        code = anyio.run(main, settings)
-    except* SettingsError as group:
-        code, why = EXIT_SETTINGS, _first(group)
-    except* LedgerError as group:
-        code, why = EXIT_FAILED, _first(group)
+    with LineWriter(sys.stdout, lost=lost) as writer:
+        log_lines.configure(settings.log_format, settings.log_level, stream=writer)
+        try:
+            code = anyio.run(main, settings, writer)
+        except* SettingsError as group:
+            code, why = EXIT_SETTINGS, _first(group)
+        except* LedgerError as group:
+            code, why = EXIT_FAILED, _first(group)
     if why:
-        print(log_lines.clean(why, log_lines.VALUE_MAX_CHARS), file=sys.stderr)
+        with LineWriter(sys.stderr, lost=lost) as writer:
+            writer.write(log_lines.clean(why, log_lines.VALUE_MAX_CHARS) + "\n")
     return code
 
 

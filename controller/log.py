@@ -8,11 +8,10 @@ nothing of ours, so that every room may use it; and structlog only where it is n
 
 import json
 import logging
-import sys
 import unicodedata
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
-from typing import Final, TextIO
+from typing import Final, Protocol
 
 Event = MutableMapping[str, object]
 
@@ -44,31 +43,57 @@ def _visible(char: str) -> str:
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
-def configure(output: str, level: str, *, stream: TextIO | None = None) -> None:
+class Stream(Protocol):
+    """Where lines go: a file of text, or what writes to one."""
+
+    def write(self, text: str, /) -> object:
+        """Whole lines."""
+        ...
+
+    def flush(self) -> object:
+        """Whoever reads shall have them now."""
+        ...
+
+    def isatty(self) -> bool:
+        """Whether a person reads."""
+        ...
+
+
+def configure(output: str, level: str, *, stream: Stream) -> None:
     """Log from now on as `json`, `console`, or `auto` (console on a terminal); safe to call again."""
     import structlog
 
-    out = sys.stdout if stream is None else stream
-    readable = output == "console" or (output == "auto" and out.isatty())
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.format_exc_info,
             _stamp,
-            _as_console if readable else _as_json,
+            _renderer(output, stream),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=_Lines(out),
+        logger_factory=_Lines(stream),
         cache_logger_on_first_use=False,
     )
     _capture_libraries(_LEVELS[level])
 
 
+def lost(output: str, stream: Stream, count: int) -> str:
+    """The line that stands where so many others would have been."""
+    event: Event = {"event": "log lines lost", "level": "warning", "count": count}
+    _stamp(None, "", event)
+    return _renderer(output, stream)(None, "", event) + "\n"
+
+
+def _renderer(output: str, stream: Stream) -> Callable[[object, str, Event], str]:
+    is_readable = output == "console" or (output == "auto" and stream.isatty())
+    return _as_console if is_readable else _as_json
+
+
 class _Lines:
     """Makes loggers that write whole lines."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: Stream) -> None:
         self._out = out
 
     def __call__(self, *_names: object) -> "_Lines":

@@ -18,7 +18,7 @@ from controller.loops.condition import ControllerCondition
 from controller.loops.creation import Creation
 from controller.loops.gaps import Gaps
 from controller.loops.inbox import Envelope, Inbox, Slot
-from controller.loops.log import Log
+from controller.loops.log import Log, Paper
 from controller.loops.look import Look
 from controller.loops.publish import Publish
 from controller.loops.react import Outlets, React
@@ -96,6 +96,7 @@ class Program:
         rng: Rng,
         environment: Mapping[str, str],
         log: Log,
+        paper: Paper,
     ) -> Self:
         """Everything as the ledger has it; nothing runs yet. Raises LedgerError."""
         known = await Known.read(ledger)
@@ -106,7 +107,7 @@ class Program:
         gaps.restore(known.open_gaps)
         around = Surroundings(clock=clock, rng=rng, inbox=inbox, condition=condition, gaps=gaps, log=log)
         roster = Roster(known.sessions, known=known.containers)
-        publish = Publish(clock=clock, ledger=ledger, log=log, published=known.meta.published)
+        publish = Publish(clock=clock, ledger=ledger, log=log, paper=paper, published=known.meta.published)
         await publish.resume()
         look = Look(clock=clock, engine=engine, inbox=inbox, condition=condition)
         sweep = Sweep(

@@ -1,7 +1,7 @@
 """Committed journal rows become log lines, and wake whoever follows the journal.
 
 The only place that prints transitions. At least once: how far it has printed goes into the ledger with the next commit,
-so that after a crash the last lines come again, marked as repeated.
+so that after a crash the last lines come again, marked as repeated. What still waits for its reader is not printed yet.
 """
 
 from collections import deque
@@ -12,7 +12,7 @@ import anyio
 
 from controller.core.row_fields import row_fields
 from controller.interfaces import Clock, JournalFilter, LedgerReader
-from controller.loops.log import Log
+from controller.loops.log import Log, Paper
 from controller.loops.waiting import Bell, Tide
 from controller.model.journal import JournalRow, RowKind
 
@@ -25,11 +25,13 @@ _PRINTED: Final = (RowKind.TRANSITION, RowKind.ACTION, RowKind.GAP)
 class Publish:
     """Prints in the order of `seq`. Implements `Feed`."""
 
-    def __init__(self, *, clock: Clock, ledger: LedgerReader, log: Log, published: int) -> None:
+    def __init__(self, *, clock: Clock, ledger: LedgerReader, log: Log, paper: Paper, published: int) -> None:
         self._clock = clock
         self._ledger = ledger
         self._log = log
+        self._paper = paper
         self._published = published
+        self._on_paper = published
         self._committed = published
         self._repeat_until = published
         self._held: deque[JournalRow] = deque()
@@ -57,7 +59,9 @@ class Publish:
 
     def printed(self) -> int:
         """The newest row that is known to have been printed."""
-        return self._published
+        if not self._paper.is_behind():
+            self._on_paper = self._published
+        return self._on_paper
 
     def committed(self) -> int:
         """Highest `seq` that is committed."""
@@ -80,6 +84,11 @@ class Publish:
         """Print what is committed and not printed yet."""
         async with self._printing:
             await self._drain()
+
+    async def finish(self) -> None:
+        """The same, and leave its reader a moment to take it."""
+        await self.drain()
+        await self._paper.catch_up()
 
     async def _drain(self) -> None:
         rows: Sequence[JournalRow] = self._from_memory()

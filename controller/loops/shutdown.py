@@ -72,7 +72,7 @@ class Shutdown:
         await self._inbox.ask(Envelope(observation=stopping, slot=slot), slot)
         while self._clock.now() < until and any(self._keeps_us(one) for one in self._roster.sessions.values()):
             await self._roster.changed.wait(clock=self._clock, until=until)
-        await self._publish.drain()
+        await self._publish.finish()
         last = Slot()
         await self._inbox.ask(Note(last=True, slot=last), last)
 

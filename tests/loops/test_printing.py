@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from controller.interfaces import Batch, CommittedDecision, JournalFilter
+from controller.loops.log import InstantPaper
 from controller.loops.publish import Publish
 from controller.loops.rows import row_of_gap
 from controller.model.journal import Gap
@@ -50,7 +51,8 @@ async def test_what_may_have_been_printed_before_a_crash_is_printed_again_and_ma
         await ledger.commit(Batch(decisions=[decision, decision], published=0))
         await ledger.commit(Batch(decisions=[decision], published=1))
         log = Lines()
-        publish = Publish(clock=clock, ledger=ledger, log=log, published=(await ledger.meta()).published)
+        published = (await ledger.meta()).published
+        publish = Publish(clock=clock, ledger=ledger, log=log, paper=InstantPaper(), published=published)
         await publish.resume()
         await publish.drain()
         assert [(line["seq"], line.get("repeated")) for line in log.of("gap")] == [(2, True), (3, True)]
@@ -67,3 +69,25 @@ async def test_whoever_follows_the_journal_is_woken_by_a_commit(tmp_path: Path) 
         woken_at = await stage.feed.wait_beyond(before)
         newest = await stage.ledger.journal(JournalFilter(after=before))
         assert before < woken_at <= newest[-1].seq
+
+
+class Jam(InstantPaper):
+    """Takes nothing until it is told to."""
+
+    is_jammed = True
+
+    def is_behind(self) -> bool:
+        return self.is_jammed
+
+
+async def test_what_still_waits_for_its_reader_is_not_printed_yet(tmp_path: Path) -> None:
+    clock = ManualClock()
+    row = row_of_gap(Gap(opened_at=clock.now(), closed_at=None, cause="x"), now=clock.now())
+    async with open_ledger(tmp_path / "controller.db", clock=clock, rng=FixedRng()) as ledger:
+        jam = Jam()
+        publish = Publish(clock=clock, ledger=ledger, log=Lines(), paper=jam, published=0)
+        publish.give(await ledger.commit(Batch(decisions=[CommittedDecision(observation=None, rows=[row, row])])))
+        await publish.drain()
+        assert publish.printed() == 0
+        jam.is_jammed = False
+        assert publish.printed() == 2

@@ -79,14 +79,14 @@ class ControllerProcess:
 
     # --- its life ---
 
-    def start(self, *, wait_ready: bool = True) -> Self:
-        """Begin a life, on the same ledger as the one before."""
+    def start(self, *, wait_ready: bool = True, stdout: int | None = None) -> Self:
+        """Begin a life, on the same ledger as the one before; its log goes to a file of ours, or to `stdout`."""
         assert not self.alive, "it runs already"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*self._under, sys.executable, "-m", "controller", "run"],
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=log if stdout is None else stdout,
                 stderr=subprocess.STDOUT,
                 env=self.environment,
                 cwd=Path(__file__).parents[2],
