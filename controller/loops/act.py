@@ -132,7 +132,7 @@ class Act:
                     return outcome
                 continue
             except EngineUnavailable as error:
-                self._condition.could_not_ask(error)
+                self._condition.could_not_ask_about_one(error)
                 said = str(error)
             except EngineConflict as error:
                 said = str(error)

@@ -23,6 +23,8 @@ class ControllerCondition:
         self._clock = clock
         self._acceptance = Tide()
         self._bells: list[Bell] = []
+        self.doubt = Bell()
+        """Rings when it is not known whether the engine still answers."""
         self.engine: EngineInfo | None = None
         self.accepted = False
         """The engine that answers is the ledger's own. False while there is no connection: then nobody knows."""
@@ -67,6 +69,13 @@ class ControllerCondition:
         self.answered_at = self._clock.now()
         self.reachable = True
         self.refused_since = None
+
+    def could_not_ask_about_one(self, error: EngineUnavailable) -> None:
+        """A call about one container had no answer: perhaps it is the container, which makes no engine unreachable."""
+        if error.request_sent:
+            self.doubt.ring()
+        else:
+            self.could_not_ask(error)
 
     def could_not_ask(self, error: EngineUnavailable) -> None:
         """The engine did not answer. That says nothing about any container."""

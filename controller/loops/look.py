@@ -114,7 +114,11 @@ class Look:
         if not self._condition.accepted:
             raise EngineUnavailable(self._condition.engine_trouble)
         asked_at = self._clock.now()
-        snapshot = await within(self._clock, LIMIT_S, lambda: self._engine.inspect(container))
+        try:
+            snapshot = await within(self._clock, LIMIT_S, lambda: self._engine.inspect(container))
+        except EngineUnavailable as error:
+            self._condition.could_not_ask_about_one(error)
+            raise
         return self._seen(snapshot, asked_at=asked_at, cause=LookCause.REQUEST)
 
     async def run(self) -> None:
@@ -213,7 +217,7 @@ class Look:
     def _could_not(self, container: ContainerId, wish: _Wish, error: EngineError) -> None:
         """Whatever it was, it was no definite answer: ask again later."""
         failed = error if isinstance(error, EngineUnavailable) else EngineUnavailable(str(error))
-        self._condition.could_not_ask(failed)
+        self._condition.could_not_ask_about_one(failed)
         _end(wish, failed=True)
         delay_s = min(RETRY_MAX_S, RETRY_FIRST_S * 2.0 ** min(wish.failures, 10))
         wish.failures += 1

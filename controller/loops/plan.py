@@ -10,7 +10,8 @@ from typing import Final, assert_never
 from controller.core.admission import BEING_CREATED, Spared, admit, spared_as
 from controller.core.drift import Finding, FindingKind
 from controller.core.rules import Rules
-from controller.errors import ContainerGone
+from controller.core.untrusted import one_line
+from controller.errors import ContainerGone, EngineUnavailable
 from controller.interfaces import PlanLine
 from controller.loops.condition import ControllerCondition
 from controller.loops.look import Look
@@ -32,7 +33,7 @@ class Planner:
         self._rules = rules
 
     async def lines(self, findings: Sequence[Finding], *, remove_orphans: bool) -> tuple[PlanLine, ...]:
-        """One line a finding, in order. Raises EngineUnavailable."""
+        """One line a finding, in order. Raises EngineUnavailable when the engine itself does not answer."""
         rules = replace(self._rules, orphan_policy="remove") if remove_orphans else self._rules
         return tuple([await self._line(finding, rules) for finding in findings])
 
@@ -54,6 +55,12 @@ class Planner:
             seen = await self._look.now(finding.container)
         except ContainerGone:
             return replace(_line(finding, action="none"), reason=_GONE)
+        except EngineUnavailable as error:
+            if not (self._condition.accepted and self._condition.reachable):
+                raise
+            # One container that hangs must not hide what is to be said of the others.
+            why = f"it could not be asked: {one_line(str(error), limit=300)}"
+            return replace(_line(finding, action="none"), finding="spared", reason=why)
         engine_now = self._condition.engine_now()
         verdict = admit(seen, directory=WorkingCopy(self._roster).directory(), engine_now=engine_now, rules=rules)
         if isinstance(verdict, ContainerAdmitted):

@@ -25,6 +25,7 @@ from controller.loops.react import Outlets, React
 from controller.loops.replay import EventKey, SeenEvents
 from controller.loops.requests import InboxRequests
 from controller.loops.roster import Roster
+from controller.loops.second_opinion import SecondOpinion
 from controller.loops.shutdown import Shutdown
 from controller.loops.surroundings import Surroundings
 from controller.loops.sweep import Sweep
@@ -76,6 +77,7 @@ class Program:
     inbox: Inbox
     condition: ControllerCondition
     look: Look
+    second_opinion: SecondOpinion
     sweep: Sweep
     watch: Watch
     wake: Wake
@@ -145,6 +147,7 @@ class Program:
             inbox=inbox,
             condition=condition,
             look=look,
+            second_opinion=SecondOpinion(clock=clock, engine=engine, condition=condition),
             sweep=sweep,
             watch=watch,
             wake=wake,
@@ -181,8 +184,8 @@ class Program:
         slot = Slot()
         started = ControllerStarted(observed_at=self.clock.now())
         await self.inbox.ask(Envelope(observation=started, slot=slot), slot)
-        for loop in (self.look.run, self.sweep.run, self.wake.run, self.act.run, self.watch.run):
-            group.start_soon(loop)
+        for loop in (self.look, self.second_opinion, self.sweep, self.wake, self.act, self.watch):
+            group.start_soon(loop.run)
         await prune.run(clock=self.clock, inbox=self.inbox, retain_days=self.settings.retain_days)
 
     def close(self) -> None:

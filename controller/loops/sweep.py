@@ -134,7 +134,6 @@ class Sweep:
             order.report = await self._sweep(dry_run=order.dry_run, remove_orphans=order.remove_orphans, plan=True)
         except EngineError as error:
             order.error = error if isinstance(error, EngineUnavailable) else EngineUnavailable(str(error))
-            self._condition.could_not_ask(order.error)
         finally:
             order.ended.set()
 
@@ -142,9 +141,7 @@ class Sweep:
         wants_count = self._wants_count
         try:
             await self._sweep(dry_run=False, remove_orphans=False, plan=False)
-        except EngineError as error:
-            failed = error if isinstance(error, EngineUnavailable) else EngineUnavailable(str(error))
-            self._condition.could_not_ask(failed)
+        except EngineError:
             self._condition.sweep_owed()
             delay_s = min(RETRY_MAX_S, RETRY_FIRST_S * 2.0 ** min(self._failures, 10))
             self._failures += 1
@@ -200,8 +197,13 @@ class Sweep:
         return listed, findings
 
     async def _lists(self) -> Sequence[ListedContainer]:
-        ours = await within(self._clock, LIST_LIMIT_S, lambda: self._engine.list_ours(self._rules.prefix))
-        external = await within(self._clock, LIST_LIMIT_S, self._engine.list_external)
+        try:
+            ours = await within(self._clock, LIST_LIMIT_S, lambda: self._engine.list_ours(self._rules.prefix))
+            external = await within(self._clock, LIST_LIMIT_S, self._engine.list_external)
+        except EngineError as error:
+            failed = error if isinstance(error, EngineUnavailable) else EngineUnavailable(str(error))
+            self._condition.could_not_ask(failed)
+            raise
         self._condition.answered()
         return [*ours, *external]
 

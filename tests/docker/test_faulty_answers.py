@@ -194,7 +194,10 @@ CASES: Final = {
 
 
 def suffer(world: World, case: Case) -> None:
-    """The connection breaks, and then each kind of call fails in its turn until that is said; all in one life."""
+    """The connection breaks, and then each kind of call fails in its turn until that is said; all in one life.
+
+    One inspect that fails, again and again, is that container's affair: the engine answers everything else.
+    """
     world.begin()
     told, truth, rows = world.told(), world.truth(), world.rows()
     for kind in case.kinds:
@@ -208,8 +211,12 @@ def suffer(world: World, case: Case) -> None:
         elif kind == case.kinds[0] or kind.startswith("list"):
             # Lists are asked for at each connect, and else once a minute.
             world.via.break_all()
-        world.is_asked(kind, more_than=asked)
-        until(world.is_not_ready, what=f"not ready while {kind} has no answer", timeout_s=READY_AGAIN_S)
+        if kind == "inspect":
+            world.is_asked(kind, more_than=asked + 2)
+            assert world.controller.is_ready()
+        else:
+            world.is_asked(kind, more_than=asked)
+            until(world.is_not_ready, what=f"not ready while {kind} has no answer", timeout_s=READY_AGAIN_S)
         assert world.told() == told, kind
     world.via.proxy.rule = None
     until(world.controller.is_ready, what="ready again, in the same life", timeout_s=READY_AGAIN_S)

@@ -135,6 +135,19 @@ async def test_an_action_without_a_certain_answer_is_dropped_when_its_time_is_up
         await stage.row(lambda row: row.draft.action == "start dropped", step_s=5)
 
 
+async def test_a_removal_that_one_container_does_not_allow_makes_no_engine_unreachable(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    async with on_stage(tmp_path, engine) as stage:
+        await stage.create("job", start=False)
+        await stage.row(lambda row: row.draft.action == "create done")
+        engine.failing["remove"] = EngineUnavailable("remove: device or resource busy (HTTP 500)")
+        await stage.verb("job", Verb.REMOVE)
+        await stage.until(lambda: engine.asked.count("remove") > 3, step_s=0.5)
+        assert stage.condition.readiness().ready
+        engine.failing.clear()
+        await stage.row(lambda row: row.draft.action == "remove done", step_s=0.5)
+
+
 async def test_actions_that_a_crash_left_open_are_looked_at_first(tmp_path: Path) -> None:
     engine = FakeEngine(ManualClock())
     async with on_stage(tmp_path, engine) as stage:

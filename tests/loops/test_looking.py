@@ -4,12 +4,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
+import pytest
 
 from controller.clock import RealClock, RealRng
 from controller.errors import EngineUnavailable
 from controller.loops.condition import ControllerCondition
 from controller.loops.inbox import Envelope, Inbox, Item
+from controller.loops.look import LIMIT_S as LOOK_LIMIT_S
 from controller.loops.look import PARALLEL_MAX, Look, LookBatch
+from controller.loops.second_opinion import LIMIT_S, PAUSE_S, SecondOpinion
 from controller.model.container import EngineInfo
 from controller.model.decision import LookWish
 from controller.model.ids import ContainerId, EngineId
@@ -30,6 +33,7 @@ class Desk:
         self.engine = FakeEngine(self.clock)
         self.condition = ControllerCondition(self.clock)
         self.inbox = Inbox()
+        self.second_opinion = SecondOpinion(clock=self.clock, engine=self.engine, condition=self.condition)
         self.look = Look(clock=self.clock, engine=self.engine, inbox=self.inbox, condition=self.condition)
 
     async def ask(self, container: ContainerId, *, delay_s: float = 0.0, tail: bool = False) -> LookBatch:
@@ -54,6 +58,7 @@ async def looking(*, accepted: bool = True) -> AsyncIterator[Desk]:
     try:
         async with anyio.create_task_group() as group:
             group.start_soon(desk.look.run)
+            group.start_soon(desk.second_opinion.run)
             yield desk
             group.cancel_scope.cancel()
     finally:
@@ -76,7 +81,6 @@ async def test_only_a_definite_404_is_absence() -> None:
         desk.engine.failing["inspect"] = NO_ANSWER
         batch = await desk.ask(container)
         assert await desk.answers() == []
-        assert not desk.condition.reachable
         assert not await batch.wait(clock=desk.clock, until=after(desk.clock.now(), 1))
         del desk.engine.containers[container]
         desk.engine.failing.clear()
@@ -84,7 +88,6 @@ async def test_only_a_definite_404_is_absence() -> None:
         [answer] = await desk.answers()
         assert isinstance(answer, Envelope)
         assert isinstance(answer.observation, ContainerAbsent)
-        assert desk.condition.reachable
 
 
 async def test_an_inspect_that_hangs_is_given_up_and_asked_again() -> None:
@@ -93,12 +96,57 @@ async def test_an_inspect_that_hangs_is_given_up_and_asked_again() -> None:
         desk.engine.hanging["inspect"] = None
         await desk.ask(container)
         await desk.clock.advance(4.9)
+        desk.engine.hanging.clear()
+        assert await desk.answers() == []
+        await desk.clock.advance(1)
+        assert len(await desk.answers()) == 1
+
+
+@pytest.mark.parametrize("trouble", ["hangs", "fails"])
+async def test_one_container_that_cannot_be_inspected_makes_no_engine_unreachable(trouble: str) -> None:
+    async with looking() as desk:
+        container = desk.engine.add("web", labels={})
+        if trouble == "hangs":
+            desk.engine.hanging["inspect"] = None
+        else:
+            desk.engine.failing["inspect"] = EngineUnavailable("inspect: device or resource busy (HTTP 500)")
+        await desk.ask(container)
+        for _ in range(60):
+            await desk.clock.advance(1)
+            assert desk.condition.reachable
+        # It is the engine itself that was asked, and not more often than there was a reason to.
+        assert 1 <= desk.engine.asked.count("list_external") <= desk.engine.asked.count("inspect")
+
+
+async def test_an_engine_that_answers_nothing_any_more_is_found_out_by_one_look() -> None:
+    async with looking() as desk:
+        container = desk.engine.add("web", labels={})
+        desk.engine.hanging |= {"inspect": None, "list_external": None}
+        await desk.ask(container)
+        await desk.clock.advance(LOOK_LIMIT_S + LIMIT_S - 0.1)
         assert desk.condition.reachable
         await desk.clock.advance(0.2)
         assert not desk.condition.reachable
         desk.engine.hanging.clear()
-        await desk.clock.advance(1)
-        assert len(await desk.answers()) == 1
+        await desk.clock.advance(20)
+        assert desk.condition.reachable
+
+
+async def test_a_request_that_never_left_makes_the_engine_unreachable_at_once() -> None:
+    async with looking() as desk:
+        desk.engine.down = EngineUnavailable("connection refused", request_sent=False)
+        await desk.ask(desk.engine.add("web", labels={}))
+        assert not desk.condition.reachable
+        assert "list_external" not in desk.engine.asked
+
+
+async def test_however_many_containers_do_not_answer_the_engine_is_asked_about_itself_once_a_second() -> None:
+    async with looking() as desk:
+        desk.engine.failing["inspect"] = NO_ANSWER
+        for n in range(50):
+            await desk.ask(desk.engine.add(f"c{n}", labels={}))
+        await desk.clock.advance(10 * PAUSE_S)
+        assert desk.engine.asked.count("list_external") <= 11
 
 
 async def test_log_lines_that_hang_cost_two_seconds_and_not_the_answer() -> None:

@@ -1,5 +1,6 @@
 """A sweep believes little, changes nothing by itself, and says what it is going to do."""
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import anyio
 import pytest
 
 from controller.errors import EngineUnavailable, Overloaded
+from controller.interfaces import SweepReport
 from controller.loops.sweep import ORDERS_MAX
 from controller.model.container import ContainerState
 from controller.model.instant import after
@@ -118,6 +120,47 @@ async def test_a_dry_run_prints_the_plan_and_removes_nothing(tmp_path: Path) -> 
         await stage.requests.sweep(dry_run=False, remove_orphans=True)
         await stage.until(lambda: "remove agentd-old" in engine.sent, step_s=0.5)
         assert len(engine.containers) == 1
+
+
+async def test_an_orphan_that_cannot_be_asked_is_spared_and_hides_no_other(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    old = after(engine.clock.now(), -1000)
+    stuck = engine.add("agentd-stuck", labels={"agentd.prefix": "agentd"}, created_at=old)
+    engine.wedged[stuck] = None
+    async with on_stage(tmp_path, engine, settings=plain_settings(orphan_policy="report")) as stage:
+        engine.add("agentd-old", labels={"agentd.prefix": "agentd"}, created_at=old)
+        plan = partial(stage.requests.sweep, dry_run=True)
+        removal = partial(stage.requests.sweep, dry_run=False, remove_orphans=True)
+        for ask in (plan, removal):
+            report = await _while_time_passes(stage, ask)
+            said = {line.name: (line.finding, line.reason) for line in report.lines}
+            assert said["agentd-stuck"] == ("spared", "it could not be asked: no answer within 5 s")
+            assert said["agentd-old"][0] == "orphan"
+            assert stage.condition.readiness().ready
+        await stage.until(lambda: "remove agentd-old" in engine.sent, step_s=0.5)
+        assert stuck in engine.containers
+
+
+async def test_a_plan_that_the_engine_itself_does_not_answer_for_is_refused(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    old = after(engine.clock.now(), -1000)
+    engine.add("agentd-old", labels={"agentd.prefix": "agentd"}, created_at=old)
+    async with on_stage(tmp_path, engine, settings=plain_settings(orphan_policy="report")) as stage:
+        engine.failing["inspect"] = EngineUnavailable("connection refused", request_sent=False)
+        with pytest.raises(EngineUnavailable):
+            await stage.requests.sweep(dry_run=True)
+
+
+async def _while_time_passes(stage: Stage, ask: Callable[[], Awaitable[SweepReport]]) -> SweepReport:
+    reports: list[SweepReport] = []
+
+    async def note() -> None:
+        reports.append(await ask())
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(note)
+        await stage.until(lambda: bool(reports), step_s=1)
+    return reports[0]
 
 
 async def test_adopting_takes_over_a_foreign_container(tmp_path: Path) -> None:

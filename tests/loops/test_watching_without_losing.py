@@ -12,7 +12,7 @@ from controller.loops.condition import ControllerCondition
 from controller.loops.gaps import Gaps
 from controller.loops.inbox import Envelope, Inbox, Note, Slot
 from controller.loops.replay import SEEN_MIN, Replay, SeenEvents
-from controller.model.container import EngineEvent, EventAction, Snapshot
+from controller.model.container import EngineEvent, EventAction
 from controller.model.ids import ContainerId, EngineId
 from controller.model.instant import Instant, after, seconds_between
 from controller.model.journal import RowKind
@@ -339,19 +339,10 @@ def _envelope(clock: Clock) -> Envelope:
     return Envelope(observation=EngineLost(observed_at=clock.now()))
 
 
-class OneIsWedged(FakeEngine):
-    """An engine that has lost the use of one container: every inspect of it times out."""
-
-    wedged: ContainerId | None = None
-
-    async def inspect(self, container: ContainerId | str) -> Snapshot:
-        if container == self.wedged:
-            raise EngineUnavailable("inspect: no answer in time")
-        return await super().inspect(container)
-
-
-async def test_one_container_that_cannot_be_asked_keeps_no_gap_open_for_ever(tmp_path: Path) -> None:
-    engine = OneIsWedged(ManualClock())
+async def test_one_container_that_cannot_be_asked_keeps_no_gap_open_and_makes_no_engine_unreachable(
+    tmp_path: Path,
+) -> None:
+    engine = FakeEngine(ManualClock())
     container = engine.add("web", labels=WATCHED)
     wedged = engine.add("stuck", labels=WATCHED)
     async with on_stage(tmp_path, engine) as stage:
@@ -362,7 +353,13 @@ async def test_one_container_that_cannot_be_asked_keeps_no_gap_open_for_ever(tmp
         engine.cut()
         await stage.until(lambda: engine.open_streams_count == 0)
         engine.memory.clear()
-        engine.wedged = wedged
+        engine.wedged[wedged] = None
+        await stage.until(lambda: stage.condition.readiness().open_gaps > 0, step_s=0.25)
+        await stage.until(lambda: stage.condition.readiness().reachable, step_s=0.25)
+        while stage.condition.readiness().open_gaps:
+            await stage.clock.advance(0.25)
+            await stage.settle()
+            assert stage.condition.readiness().reachable
         closed = await stage.row(
             lambda row: row.draft.kind is RowKind.GAP and "closed after" in row.draft.message, step_s=1.0
         )

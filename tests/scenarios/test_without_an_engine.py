@@ -23,7 +23,9 @@ def test_the_password_of_an_engine_that_is_away_is_told_nowhere(tmp_path: Path) 
 
 
 def test_a_log_that_nobody_reads_holds_up_nothing_and_is_said_again_in_the_next_life(tmp_path: Path) -> None:
-    controller = ControllerProcess(folder=tmp_path, engine_url=f"unix://{tmp_path}/none.sock", shutdown_leave_running="true")
+    controller = ControllerProcess(
+        folder=tmp_path, engine_url=f"unix://{tmp_path}/none.sock", shutdown_leave_running="true"
+    )
     with a_full_pipe() as full:
         controller.start(wait_ready=False, stdout=full)
         try:

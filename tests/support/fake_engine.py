@@ -60,6 +60,8 @@ class FakeEngine(ExecutionBackend):
         """By method: raised once, after it happened."""
         self.hanging: dict[str, None] = {}
         """Methods that never answer."""
+        self.wedged: dict[str, None] = {}
+        """Containers whose inspect never answers, by id."""
         self.plans: list[ContainerPlan] = []
         self.lines: tuple[str, ...] = ("last words",)
         self._streams: dict[int, _Stream] = {}
@@ -209,6 +211,8 @@ class FakeEngine(ExecutionBackend):
 
     async def inspect(self, container: ContainerId | str) -> Snapshot:
         await self._called("inspect")
+        if container in self.wedged:
+            await anyio.Event().wait()
         return self._find(container)
 
     # --- EngineWriter ---
