@@ -44,6 +44,8 @@ class Program:
     sick_at_s: float | None = None
     """... and fails again from here on."""
     start_fails: bool = False
+    runs_once: bool = False
+    """It deletes what it was started from: its next start fails."""
 
     def word(self) -> str:
         """The program as one word."""
@@ -65,6 +67,8 @@ class Program:
             body = f"sleep {self.runs_s} & wait $!; exit {self.code}"
         else:
             body = "while :; do sleep 0.05; done"
+        if self.runs_once:
+            trap = f"/bin/rm /bin/sh; {trap}"
         return ("/bin/sh", "-c", trap + body, self.word())
 
 
@@ -88,7 +92,7 @@ def _value(name: str, text: str) -> object:
         return None
     if name in ("code", "term_code"):
         return int(text)
-    return text == "1" if name == "start_fails" else float(text)
+    return text == "1" if name in ("start_fails", "runs_once") else float(text)
 
 
 @dataclass(frozen=True, kw_only=True)

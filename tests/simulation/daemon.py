@@ -188,7 +188,7 @@ class Daemon:
     def _run(self, container: Container, *, by: str) -> bool:
         """Start the process; False when that fails, which leaves the words of the engine and no event."""
         program = container.program
-        if program.start_fails:
+        if program.start_fails or (program.runs_once and container.starts):
             container.error = START_ERRORS[int(container.id[-1], 16) % len(START_ERRORS)]
             container.exit_code = 127
             if container.status is not Status.CREATED:
@@ -210,7 +210,7 @@ class Daemon:
         if program.child_oom_at_s is not None:
             self.timeline.after(program.child_oom_at_s, lambda: self._child_out_of_memory(container, process))
         self.note(container, "started", by)
-        self.events.noise(self.clock(), 1)
+        self.events.noise(self.clock(), 1)  # It joins its network.
         self.emit(container, "start")
         self._begin_probes(container)
         return True
@@ -257,7 +257,6 @@ class Daemon:
         if self.containers.pop(container.id, None) is not None:
             container.removed = True
             self.note(container, "removed", by)
-            self.events.noise(self.clock(), 1)
             self.emit(container, "destroy")
 
     # --- the end of a process --------------------------------------------------------------------------------------
@@ -314,6 +313,7 @@ class Daemon:
             if not stop.first:
                 self.emit(container, "stop")
             stop.done(None)
+        self.events.noise(self.clock(), 1)  # It leaves its network.
 
     def _restarts(self, container: Container, code: int) -> bool:
         if container.restart_cancelled:
@@ -335,7 +335,9 @@ class Daemon:
         if self.frozen:
             self.on_thaw.append(lambda: self._start_again(container))
         elif self.up and not container.removed and container.status is Status.RESTARTING:
-            self._run(container, by="policy")
+            code = container.exit_code
+            if not self._run(container, by="policy"):
+                container.exit_code = code  # The last run's, beside the words of the start that failed.
 
     def _call_off_restart(self, container: Container) -> None:
         if container.next_start is not None:
@@ -388,9 +390,9 @@ class Daemon:
             self.emit(container, "stop")
             done(None)
             return
+        self.emit(container, "kill", signal="15")
         if container.status is Status.PAUSED:
             self.unpause(container, by=by)
-        self.emit(container, "kill", signal="15")
         force = self.timeline.after(grace_s, lambda: self._force(container, container.process, by))
         first = self.rng.random() < self.traits.stop_first
         container.stops.append(StopWaiting(kill=force, first=first, done=done))
@@ -409,9 +411,10 @@ class Daemon:
         if container.status is Status.RESTARTING:
             self._call_off_restart(container)
             return
-        if container.status is Status.PAUSED:
-            self.unpause(container, by=by)
         self.emit(container, "kill", signal=str(signal))
+        if container.status is Status.PAUSED and signal != 9:
+            # A paused process does not get a signal before it goes on; SIGKILL ends it as it is, without an `unpause`.
+            self.unpause(container, by=by)
         self._deliver_signal(container, signal, by)
 
     def _deliver_signal(self, container: Container, signal: int, by: str) -> None:
