@@ -8,7 +8,8 @@ import anyio
 from controller.interfaces import ContainerPlan
 from controller.model.container import ContainerState, EngineRestart
 from controller.model.spec import NetworkPolicy
-from tests.contract.stage import Options, Stage
+from tests.contract.outsiders import Options
+from tests.contract.stage import Stage
 from tests.simulation.containers import Probe, Program
 
 OURS: Final = {"agentd.prefix": "agentd"}
@@ -90,6 +91,21 @@ async def a_start_that_fails(stage: Stage) -> None:
     await stage.hear()
 
 
+async def a_start_that_fails_after_a_run(stage: Stage) -> None:
+    policy = Options(labels=OURS, restart=EngineRestart.ON_FAILURE, restart_limit=3)
+    await stage.outsider.run("first", Program(runs_s=0.2, code=3, runs_once=True), PLAIN)
+    await stage.outsider.run("second", Program(runs_s=0.2, code=5, runs_once=True), policy)
+    await stage.identify("first")
+    await stage.identify("second")
+    await stage.until("first", EXITED)
+    await stage.outsider.start("first")
+    await stage.look("first")
+    # This one is started again by the engine itself.
+    await stage.until("second", EXITED)
+    await stage.look("second")
+    await stage.hear()
+
+
 async def a_clean_exit(stage: Stage) -> None:
     await stage.outsider.run("first", Program(runs_s=0.3), PLAIN)
     await stage.identify("first")
@@ -136,7 +152,7 @@ async def somebody_restarts_it(stage: Stage) -> None:
     await stage.hear()
 
 
-async def somebody_pauses_it_and_stops_it_paused(stage: Stage) -> None:
+async def somebody_pauses_it_and_stops_or_kills_it_paused(stage: Stage) -> None:
     await stage.outsider.run("first", Program(), PLAIN)
     await stage.identify("first")
     await anyio.sleep(0.3)
@@ -145,6 +161,14 @@ async def somebody_pauses_it_and_stops_it_paused(stage: Stage) -> None:
     await stage.look("first")
     await stage.outsider.unpause("first")
     await stage.until("first", ContainerState.RUNNING)
+    await stage.look("first")
+    await stage.outsider.pause("first")
+    await stage.outsider.stop("first", grace_s=5)
+    await stage.look("first")
+    await stage.outsider.start("first")
+    await stage.outsider.pause("first")
+    await stage.outsider.kill("first", 9)
+    await stage.until("first", EXITED)
     await stage.look("first")
     await stage.hear()
 
@@ -194,14 +218,23 @@ async def a_stop_ends_the_engines_policy(stage: Stage) -> None:
     await stage.hear()
 
 
-async def its_probe_fails_and_then_it_stops(stage: Stage) -> None:
-    options = Options(labels=OURS, probe=Probe(interval_s=0.5, retries=2))
-    await stage.outsider.run("first", Program(sick_at_s=2.0), options)
+async def its_health_comes_and_goes_and_then_it_stops(stage: Stage) -> None:
+    options = Options(labels=OURS, probe=Probe(interval_s=0.3, retries=2))
+    await stage.outsider.run("first", Program(), options)
     await stage.identify("first")
-    await stage.look("first")
     await stage.until_health("first", "healthy")
+    await stage.outsider.sicken("first")
     await stage.until_health("first", "unhealthy")
     await stage.look("first")
+    await stage.outsider.heal("first")
+    await stage.until_health("first", "healthy")
+    await stage.outsider.pause("first")
+    await stage.look("first")
+    await stage.outsider.unpause("first")
+    # No look here: it is unhealthy without a word until the next probe, which says `healthy` once more.
+    await stage.until_health("first", "healthy")
+    await stage.outsider.sicken("first")
+    await stage.until_health("first", "unhealthy")
     await stage.outsider.stop("first", grace_s=2)
     await stage.look("first")
     await stage.hear()
@@ -216,51 +249,24 @@ async def it_runs_out_of_memory(stage: Stage) -> None:
     await stage.hear()
 
 
-async def the_daemon_is_killed(stage: Stage) -> None:
-    await stage.outsider.run("first", Program(), PLAIN)
-    await stage.identify("first")
-    await stage.outsider.run("second", Program(), Options(labels=OURS, restart=EngineRestart.ALWAYS))
-    await stage.identify("second")
-    await anyio.sleep(0.3)
-    await stage.outsider.kill_daemon_and_start_it()
-    await stage.backend.connect()
-    await stage.look("first")
-    await stage.until("second", ContainerState.RUNNING)
-    await stage.look("second")
-
-
-async def the_daemon_stops_in_order_and_starts(stage: Stage) -> None:
-    await stage.outsider.run("first", Program(), PLAIN)
-    await stage.identify("first")
-    await stage.outsider.run("second", Program(), Options(labels=OURS, restart=EngineRestart.ALWAYS))
-    await stage.identify("second")
-    await anyio.sleep(0.3)
-    await stage.outsider.restart_daemon()
-    await stage.backend.connect()
-    await stage.look("first")
-    await stage.until("second", ContainerState.RUNNING)
-    await stage.look("second")
-
-
 SCRIPTS: Final[tuple[Script, ...]] = (
     our_container_from_create_to_remove,
     our_stop_in_time_and_start_again,
     our_stop_of_one_that_does_not_listen,
     our_start_that_cannot_work,
     a_start_that_fails,
+    a_start_that_fails_after_a_run,
     a_clean_exit,
     an_exit_with_a_label_that_lies,
     somebody_stops_it,
     somebody_kills_it,
     somebody_restarts_it,
-    somebody_pauses_it_and_stops_it_paused,
+    somebody_pauses_it_and_stops_or_kills_it_paused,
     somebody_renames_it,
     somebody_removes_it_while_it_runs,
     it_removes_itself,
     the_engines_policy_restarts_it,
     a_stop_ends_the_engines_policy,
-    its_probe_fails_and_then_it_stops,
+    its_health_comes_and_goes_and_then_it_stops,
     it_runs_out_of_memory,
-    the_daemon_is_killed,
-    the_daemon_stops_in_order_and_starts,
 )

@@ -5,179 +5,27 @@ who is the docker command line for the real engine. What was seen is kept in a r
 two recordings can be compared.
 """
 
-import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
+from anyio.abc import TaskStatus
 
-from controller.errors import ContainerGone, EngineError, EngineRefused
+from controller.errors import ContainerGone, EngineError, EngineUnavailable
 from controller.interfaces import ExecutionBackend
-from controller.model.container import ContainerState, EngineEvent, EngineRestart, Snapshot
+from controller.model.container import ContainerState, EngineEvent, Snapshot
 from controller.model.ids import ContainerId
 from controller.model.instant import Instant, after
-from tests.simulation.containers import Probe, Program
-from tests.simulation.daemon import Daemon
-from tests.simulation.outage import kill_daemon, start_daemon, stop_daemon
-from tests.support.private_engine import BUSYBOX_IMAGE, PrivateEngine
+from tests.contract.outsiders import Outsider, Unread
+from tests.support.private_engine import BUSYBOX_IMAGE
 
 PATIENCE_S = 20.0
+SCRIPT_LIMIT_S = 60.0
+MANY = 30
+"""So many events of one container are told by their number, the first and the last."""
 _UNORDERED = ({"die", "stop"}, {"die", "oom"}, {"oom"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How somebody runs a container."""
-
-    restart: EngineRestart = EngineRestart.NO
-    restart_limit: int = 0
-    auto_remove: bool = False
-    probe: Probe | None = None
-    memory_bytes: int = 0
-    labels: dict[str, str] = field(default_factory=dict)
-
-
-PLAIN = Options()
-
-
-class Outsider(Protocol):
-    """What other people do to containers, by name."""
-
-    async def run(self, name: str, program: Program, options: Options = PLAIN) -> None: ...
-    async def create(self, name: str, program: Program) -> None: ...
-    async def stop(self, name: str, *, grace_s: int) -> None: ...
-    async def kill(self, name: str, signal: int) -> None: ...
-    async def restart(self, name: str, *, grace_s: int) -> None: ...
-    async def pause(self, name: str) -> None: ...
-    async def unpause(self, name: str) -> None: ...
-    async def rename(self, name: str, new: str) -> None: ...
-    async def remove(self, name: str, *, force: bool) -> None: ...
-    async def kill_daemon_and_start_it(self) -> None: ...
-    async def restart_daemon(self) -> None: ...
-
-
-class SimulatedOutsider:
-    """The same on the simulated engine; each command takes a moment."""
-
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
-
-    async def run(self, name: str, program: Program, options: Options = PLAIN) -> None:
-        await self._create(name, program, options)
-        with contextlib.suppress(EngineRefused):
-            await self._do(lambda: self._daemon.start(self._daemon.find(name), by="outsider"))
-
-    async def create(self, name: str, program: Program) -> None:
-        await self._create(name, program, PLAIN)
-
-    async def _create(self, name: str, program: Program, options: Options) -> None:
-        await anyio.sleep(0.05)
-        self._daemon.create(
-            name=name,
-            command=program.command(),
-            restart=options.restart,
-            restart_limit=options.restart_limit,
-            auto_remove=options.auto_remove,
-            probe=options.probe,
-            memory_bytes=options.memory_bytes,
-            labels=options.labels,
-            by="outsider",
-        )
-
-    async def stop(self, name: str, *, grace_s: int) -> None:
-        ended = anyio.Event()
-        self._daemon.stop(self._daemon.find(name), grace_s=grace_s, done=lambda _: ended.set(), by="outsider")
-        await ended.wait()
-
-    async def kill(self, name: str, signal: int) -> None:
-        await self._do(lambda: self._daemon.kill(self._daemon.find(name), signal))
-
-    async def restart(self, name: str, *, grace_s: int) -> None:
-        self._daemon.restart(self._daemon.find(name), grace_s=grace_s)
-        await anyio.sleep(grace_s + 1)
-
-    async def pause(self, name: str) -> None:
-        await self._do(lambda: self._daemon.pause(self._daemon.find(name)))
-
-    async def unpause(self, name: str) -> None:
-        await self._do(lambda: self._daemon.unpause(self._daemon.find(name)))
-
-    async def rename(self, name: str, new: str) -> None:
-        await self._do(lambda: self._daemon.rename(self._daemon.find(name), new))
-
-    async def remove(self, name: str, *, force: bool) -> None:
-        await self._do(lambda: self._daemon.remove(self._daemon.find(name), force=force, by="outsider"))
-
-    async def kill_daemon_and_start_it(self) -> None:
-        kill_daemon(self._daemon)
-        await anyio.sleep(1)
-        start_daemon(self._daemon)
-
-    async def restart_daemon(self) -> None:
-        stop_daemon(self._daemon)
-        await anyio.sleep(20)
-        start_daemon(self._daemon)
-
-    async def _do(self, act: Callable[[], Any]) -> None:
-        await anyio.sleep(0.05)
-        act()
-
-
-class DockerOutsider:
-    """The docker command line on a private engine."""
-
-    def __init__(self, engine: PrivateEngine) -> None:
-        self._engine = engine
-
-    async def _cli(self, *arguments: str, check: bool = True) -> None:
-        await anyio.to_thread.run_sync(lambda: self._engine.cli(*arguments, check=check))
-
-    async def run(self, name: str, program: Program, options: Options = PLAIN) -> None:
-        words = ["--name", name]
-        for key, value in options.labels.items():
-            words += ["--label", f"{key}={value}"]
-        if options.restart is not EngineRestart.NO:
-            limit = f":{options.restart_limit}" if options.restart_limit else ""
-            words += ["--restart", f"{options.restart.value}{limit}"]
-        if options.auto_remove:
-            words.append("--rm")
-        if options.memory_bytes:
-            words += ["--memory", str(options.memory_bytes), "--memory-swap", str(options.memory_bytes)]
-        if options.probe is not None:
-            words += ["--health-cmd", "/bin/test ! -e /tmp/sick", "--health-interval", f"{options.probe.interval_s}s"]
-            words += ["--health-retries", str(options.probe.retries)]
-        await self._cli("run", "-d", *words, BUSYBOX_IMAGE, *program.command(), check=False)
-
-    async def create(self, name: str, program: Program) -> None:
-        await self._cli("create", "--name", name, BUSYBOX_IMAGE, *program.command())
-
-    async def stop(self, name: str, *, grace_s: int) -> None:
-        await self._cli("stop", "-t", str(grace_s), name)
-
-    async def kill(self, name: str, signal: int) -> None:
-        await self._cli("kill", "-s", str(signal), name)
-
-    async def restart(self, name: str, *, grace_s: int) -> None:
-        await self._cli("restart", "-t", str(grace_s), name)
-
-    async def pause(self, name: str) -> None:
-        await self._cli("pause", name)
-
-    async def unpause(self, name: str) -> None:
-        await self._cli("unpause", name)
-
-    async def rename(self, name: str, new: str) -> None:
-        await self._cli("rename", name, new)
-
-    async def remove(self, name: str, *, force: bool) -> None:
-        await self._cli("rm", *(["-f"] if force else []), name, check=False)
-
-    async def kill_daemon_and_start_it(self) -> None:
-        await anyio.to_thread.run_sync(lambda: self._engine.restart(kill=True))
-
-    async def restart_daemon(self) -> None:
-        await anyio.to_thread.run_sync(lambda: self._engine.restart())
 
 
 @dataclass(kw_only=True)
@@ -254,13 +102,50 @@ class Stage:
         """Record all events since the beginning, container by container, from the ring."""
         info = await self.backend.connect()
         assert info.system_time is not None
-        heard: dict[ContainerId, list[str]] = {}
+        heard: list[EngineEvent] = []
         async with self.backend.events(since=self._since, until=after(info.system_time, 0.2)) as events:
             async for event in events:
                 if isinstance(event, EngineEvent):
-                    heard.setdefault(event.container, []).append(_words(event))
+                    heard.append(event)
+        self._record(heard, "said", names)
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """Record what an open stream tells meanwhile, and how it ended."""
+        info = await self.backend.connect()
+        assert info.system_time is not None
+        heard: list[EngineEvent] = []
+        ended = ["is still open"]
+        window = self.backend.events(since=info.system_time, until=after(info.system_time, SCRIPT_LIMIT_S))
+
+        async def listen(*, task_status: TaskStatus[None]) -> None:
+            try:
+                async with window as events:
+                    task_status.started()
+                    async for event in events:
+                        if isinstance(event, EngineEvent):
+                            heard.append(event)
+                ended[0] = "ended in order"
+            except EngineUnavailable:
+                ended[0] = "broke"
+
+        async with anyio.create_task_group() as group:
+            await group.start(listen)
+            yield
+            group.cancel_scope.cancel()
+        self._record(heard, "said live", ())
+        self.recording.append(f"the stream {ended[0]}")
+
+    def unread(self) -> AbstractContextManager[Unread]:
+        """A stream of renames that nobody reads."""
+        return self.outsider.open_stream(since=self._since)
+
+    def _record(self, heard: list[EngineEvent], how: str, names: tuple[str, ...]) -> None:
         for name in names or tuple(self._known):
-            self.recording.append(f"{name} said: {' '.join(_ordered(heard.get(self._known[name], [])))}")
+            words = _ordered([_words(event) for event in heard if event.container == self._known[name]])
+            if len(words) > MANY:
+                words = [words[0], "...", words[-1], f"({len(words)} events)"]
+            self.recording.append(f"{name} {how}: {' '.join(words)}")
 
 
 def _told(seen: Snapshot) -> str:

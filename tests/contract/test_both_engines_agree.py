@@ -4,8 +4,8 @@ What the simulation proves is worth as much as this comparison.
 """
 
 import random
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Final
 
 import anyio
 import pytest
@@ -13,8 +13,11 @@ import pytest
 from controller.engine.connection import Address
 from controller.engine.docker import DockerBackend
 from controller.engine.sketch import Owner
+from tests.contract.outages import LIVE_RESTORE, OUTAGES
+from tests.contract.outsiders import DockerOutsider, SimulatedOutsider
 from tests.contract.scripts import SCRIPTS, Script
-from tests.contract.stage import DockerOutsider, SimulatedOutsider, Stage
+from tests.contract.stage import SCRIPT_LIMIT_S, Stage
+from tests.contract.streams import STREAMS
 from tests.simulation.daemon import Daemon, Traits
 from tests.simulation.engine import SimulatedEngine, travel
 from tests.simulation.exchange import Wire
@@ -24,12 +27,16 @@ from tests.simulation.timeline import Timeline
 from tests.support import private_engine
 from tests.support.private_engine import PrivateEngine
 
-SCRIPT_LIMIT_S = 60.0
+CASES: Final = (
+    *((script, False) for script in (*SCRIPTS, *STREAMS, *OUTAGES)),
+    *((script, True) for script in LIVE_RESTORE),
+)
+NAMES: Final = [script.__name__ for script, _ in CASES]
 
 
-def simulated(script: Script) -> list[str]:
+def simulated(script: Script, *, live_restore: bool) -> list[str]:
     timeline = Timeline()
-    daemon = Daemon(timeline=timeline, rng=random.Random(1), traits=Traits(stop_first=0.0, oom_after_die=0.0))
+    daemon = Daemon(timeline=timeline, rng=random.Random(1), traits=traits_of_20_10(live_restore=live_restore))
     daemon.missing_images.add("no-such")
     wire = Wire(daemon=daemon, rng=random.Random(2), menu=FaultMenu(rng=random.Random(3)))
     daemon.events.deliver = travel(wire)
@@ -44,6 +51,17 @@ def simulated(script: Script) -> list[str]:
     return stage.recording
 
 
+def traits_of_20_10(*, live_restore: bool) -> Traits:
+    """The engine that is here to be compared with; what ended without it is still known to containerd."""
+    return Traits(
+        stop_first=0.0,
+        oom_after_die=0.0,
+        clean_stream_end=False,
+        status_survives=1.0,
+        live_restore=live_restore,
+    )
+
+
 @pytest.fixture(scope="module")
 def engine() -> Iterator[PrivateEngine]:
     if missing := private_engine.missing():
@@ -52,30 +70,34 @@ def engine() -> Iterator[PrivateEngine]:
         yield started
 
 
-@pytest.fixture
-async def backend(engine: PrivateEngine) -> AsyncIterator[DockerBackend]:
-    engine.remove_all()
+async def set_up(engine: PrivateEngine, *, live_restore: bool) -> None:
+    """Empty, and started so."""
+    await anyio.to_thread.run_sync(engine.remove_all)
+    if engine.live_restore is not live_restore:
+        engine.live_restore = live_restore
+        await anyio.to_thread.run_sync(engine.restart)
+
+
+async def really(script: Script, engine: PrivateEngine, *, live_restore: bool) -> list[str]:
+    await set_up(engine, live_restore=live_restore)
     owner = Owner(prefix="agentd", controller_id=None, stop_grace_s=10)
-    async with DockerBackend(address=Address(url=engine.url), owner=owner) as opened:
-        yield opened
-
-
-async def really(script: Script, backend: Any, engine: PrivateEngine) -> list[str]:
-    stage = Stage(backend=backend, outsider=DockerOutsider(engine))
-    with anyio.fail_after(SCRIPT_LIMIT_S):
-        await stage.begin()
-        await script(stage)
+    async with DockerBackend(address=Address(url=engine.url), owner=owner) as backend:
+        stage = Stage(backend=backend, outsider=DockerOutsider(engine))
+        with anyio.fail_after(SCRIPT_LIMIT_S):
+            await stage.begin()
+            await script(stage)
     return stage.recording
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
-def test_each_script_plays_to_its_end_on_the_simulated_engine(script: Script) -> None:
-    assert simulated(script)
+@pytest.mark.parametrize(("script", "live_restore"), CASES, ids=NAMES)
+def test_each_script_plays_to_its_end_on_the_simulated_engine(script: Script, *, live_restore: bool) -> None:
+    assert simulated(script, live_restore=live_restore)
 
 
 @pytest.mark.docker
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
+@pytest.mark.parametrize(("script", "live_restore"), CASES, ids=NAMES)
 async def test_the_simulated_engine_shows_what_the_real_one_shows(
-    script: Script, backend: DockerBackend, engine: PrivateEngine
+    script: Script, engine: PrivateEngine, *, live_restore: bool
 ) -> None:
-    assert await anyio.to_thread.run_sync(simulated, script) == await really(script, backend, engine)
+    model = await anyio.to_thread.run_sync(lambda: simulated(script, live_restore=live_restore))
+    assert model == await really(script, engine, live_restore=live_restore)
