@@ -19,6 +19,8 @@ READ_TIMEOUT_S: Final = 150.0
 LINE_MAX_BYTES: Final = 1024 * 1024
 _CODES: Final = {503: ExitCode.UNREACHABLE, 504: ExitCode.TIMED_OUT}
 _DETAIL_MAX_BYTES: Final = 64 * 1024
+_NO_NAMES: Final = ("", ".", "..")
+"""In a path they stand for another one, which would then be asked."""
 
 
 class Client:
@@ -104,8 +106,11 @@ async def connected(call: Invocation) -> AsyncIterator[Client]:
 
 
 def session_path(name: str, below: str = "") -> str:
-    """The path of one session, whatever its name holds."""
-    return f"/v1/sessions/{quote(name, safe='')}{below}"
+    """The path of one session, whatever its name holds. Raises CommandFailed."""
+    if name in _NO_NAMES:
+        raise CommandFailed(ExitCode.NO_SUCH_SESSION, f"no such session: {name!r}")
+    # What is no UTF-8 is no session's name: it is asked for as it would be shown.
+    return f"/v1/sessions/{quote(name, safe='', errors='backslashreplace')}{below}"
 
 
 async def lines_of(response: aiohttp.ClientResponse) -> AsyncIterator[str]:

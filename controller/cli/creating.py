@@ -79,7 +79,11 @@ def spec_of(wanted: Namespace) -> Spec:
 def read_spec(path: str) -> Spec:
     """A spec in YAML or JSON: the fields of the API's spec, with `memory: 512m` and `ttl: 2h` allowed as well."""
     try:
-        raw = Path(path).read_bytes()[:FILE_MAX_BYTES]
+        with Path(path).open("rb") as file:
+            raw = file.read(FILE_MAX_BYTES + 1)
+        if len(raw) > FILE_MAX_BYTES:
+            # Never cut: what is left may well be a spec, but another one.
+            raise CommandFailed(ExitCode.USAGE, f"{path}: longer than {FILE_MAX_BYTES} bytes")
         # YAML has more kinds of values than the request can carry; a date is meant as it is written.
         loaded: object = json.loads(json.dumps(yaml.safe_load(raw), default=_as_written))
     except (OSError, UnicodeError) as error:

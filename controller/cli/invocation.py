@@ -103,10 +103,11 @@ def local_url(found: Settings) -> str:
 def _is_address(given: str) -> bool:
     try:
         parts = urlsplit(given)
+        # As it is looked up: what cannot be encoded so is no host's name.
+        (parts.hostname or "").encode("idna")
         # A port is read when it is asked for, and only then found to be none.
-        return (
-            parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
-        )
+        plain = "@" not in parts.netloc and not parts.query and not parts.fragment
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and plain
     except ValueError:
         return False
 

@@ -1,5 +1,6 @@
 """The grammar of `agentdctl`: every command with its options and an example. `does` names the function that runs it."""
 
+import sys
 from argparse import (
     SUPPRESS,
     ArgumentParser,
@@ -9,14 +10,26 @@ from argparse import (
     _SubParsersAction,
 )
 from collections.abc import Callable, Sequence
-from typing import TypeAlias, TypeVar
+from typing import NoReturn, TypeAlias, TypeVar
 
 from controller import __version__
 from controller.cli import quantities
+from controller.cli.failure import ExitCode
+from controller.cli.invocation import LINE_MAX_CHARS
+from controller.log import clean
 
 Commands: TypeAlias = "_SubParsersAction[ArgumentParser]"
 Value = TypeVar("Value")
 _PHASES = ("pending", "starting", "running", "paused", "stopping", "backoff", "stopped", "failed")
+
+
+class _Grammar(ArgumentParser):
+    """argparse, which would repeat a wrong argument as it is: terminal codes, line breaks and all."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with the usage and one harmless line."""
+        self.print_usage(sys.stderr)
+        self.exit(ExitCode.USAGE, f"{self.prog}: error: {clean(message, LINE_MAX_CHARS)}\n")
 
 
 def _told(read: Callable[[str], Value]) -> Callable[[str], Value]:
@@ -32,6 +45,7 @@ def _told(read: Callable[[str], Value]) -> Callable[[str], Value]:
 
 
 _count = _told(quantities.count)
+_number = _told(quantities.number)
 _seconds = _told(quantities.seconds)
 _size = _told(quantities.size_bytes)
 
@@ -59,7 +73,7 @@ def _cut(arguments: Sequence[str]) -> tuple[list[str], bool, list[str]]:
 
 def make_parser() -> ArgumentParser:
     """The whole grammar."""
-    parser = ArgumentParser(
+    parser: ArgumentParser = _Grammar(
         prog="agentdctl",
         description="Agent sessions: what runs, why one died, and what comes next.",
         epilog="example: agentdctl ps --filter phase=failed",
@@ -158,7 +172,7 @@ def _add_creating(commands: Commands) -> None:
     )
     create.add_argument("--label", metavar="K=V", action="append", default=[], help="a container label")
     create.add_argument("--memory", metavar="SIZE", type=_size, help="limit, such as 512m (2g)")
-    create.add_argument("--cpus", metavar="N", type=float, help="limit (2)")
+    create.add_argument("--cpus", metavar="N", type=_number, help="limit (2)")
     create.add_argument("--mount", metavar="SRC:DST[:ro]", action="append", default=[], help="a folder or volume")
     create.add_argument("--workdir", metavar="PATH", help="folder of the engine's host, shown as /workspace")
     create.add_argument("--network-policy", choices=("internet", "isolated", "host_network"), help="(internet)")

@@ -1,5 +1,6 @@
 """Sizes, lengths of time and counts as people type them. A ValueError is a usage error."""
 
+import math
 import re
 from typing import Final
 
@@ -14,7 +15,7 @@ def size_bytes(text: str) -> int:
     found = _SIZE.fullmatch(text.strip())
     if found is None:
         raise ValueError(f"{text!r} is not a size: use such as 512m or 2g")
-    return int(float(found[1]) * _SIZE_UNITS[found[2].lower()])
+    return int(_finite(float(found[1]) * _SIZE_UNITS[found[2].lower()], text))
 
 
 def seconds(text: str) -> float:
@@ -22,7 +23,15 @@ def seconds(text: str) -> float:
     found = _LENGTH.fullmatch(text.strip())
     if found is None:
         raise ValueError(f"{text!r} is not a length of time: use such as 90, 90s, 15m or 2h")
-    return float(found[1]) * _LENGTH_UNITS[found[2].lower()]
+    return _finite(float(found[1]) * _LENGTH_UNITS[found[2].lower()], text)
+
+
+def number(text: str) -> float:
+    """`0.5` as it is."""
+    try:
+        return _finite(float(text), text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number: use such as 0.5 or 2") from None
 
 
 def count(text: str) -> int:
@@ -30,3 +39,10 @@ def count(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= 18):
         raise ValueError(f"{text!r} is not a whole number")
     return int(text)
+
+
+def _finite(value: float, text: str) -> float:
+    # JSON has no word for anything else.
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is too large")
+    return value

@@ -1,7 +1,8 @@
 """run and backup: the controller itself, and a copy of its ledger."""
 
 from controller.cli.failure import ExitCode
-from controller.cli.invocation import Invocation
+from controller.cli.invocation import LINE_MAX_CHARS, Invocation
+from controller.log import clean
 
 
 def run(call: Invocation) -> int:
@@ -19,5 +20,5 @@ async def backup(call: Invocation) -> int:
     source = call.arguments.db or call.settings().db
     async with open_readonly(source) as ledger:
         await ledger.backup(call.arguments.path)
-    call.say(call.arguments.path)
+    call.say(clean(call.arguments.path, LINE_MAX_CHARS))
     return ExitCode.DONE

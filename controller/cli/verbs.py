@@ -69,7 +69,7 @@ async def _each(call: Invocation, method: str, below: str, *, must_run: bool) ->
 
     async def one(client: Client, name: str) -> None:
         async with places:
-            codes[name] = await _one(call, client, (method, session_path(name, below)), query, must_run=must_run)
+            codes[name] = await _one(call, client, (method, name, below), query, must_run=must_run)
 
     async with connected(call) as client, anyio.create_task_group() as group:
         for name in names:
@@ -78,10 +78,11 @@ async def _each(call: Invocation, method: str, below: str, *, must_run: bool) ->
 
 
 async def _one(
-    call: Invocation, client: Client, target: tuple[str, str], query: Mapping[str, str], *, must_run: bool
+    call: Invocation, client: Client, target: tuple[str, str, str], query: Mapping[str, str], *, must_run: bool
 ) -> ExitCode:
+    method, name, below = target
     try:
-        session = await client.send(*target, SessionView, query=query)
+        session = await client.send(method, session_path(name, below), SessionView, query=query)
         report(call, session, must_run=must_run and not call.arguments.no_wait)
     except CommandFailed as failure:
         call.complain(str(failure))

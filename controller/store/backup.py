@@ -14,7 +14,11 @@ from controller.store.files import create_private, discard, make_durable
 async def copy_to(path: Path, copy: Path, connect: Connect) -> None:
     """A consistent, checked and durable copy of a ledger that may be in use. Raises LedgerError."""
     try:
+        # SQLite knows no other names.
+        str(copy).encode()
         create_private(copy)
+    except UnicodeEncodeError as error:
+        raise LedgerError(f"copy of the ledger to {copy}: its name is not UTF-8; nothing was written") from error
     except OSError as error:
         raise LedgerError(f"copy of the ledger to {copy}: {error.strerror}; nothing was written") from error
     try:

@@ -5,6 +5,7 @@ would leave half a transaction open. So a transaction travels as one call: `Tran
 statements where it is. Nothing else here may begin a transaction.
 """
 
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -167,7 +168,7 @@ async def open_reader(path: Path, connect: Connect, *, beside_writer: bool = Fal
 async def _open(path: Path, mode: str, connect: Connect) -> aiosqlite.Connection:
     with CancelScope(shield=True):
         connection = await connect(
-            f"file:{quote(str(path))}?mode={mode}",
+            f"file:{quote(os.fsencode(path))}?mode={mode}",
             uri=True,
             timeout=BUSY_TIMEOUT_S,
             isolation_level=None,

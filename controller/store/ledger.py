@@ -76,7 +76,11 @@ async def open_readonly(
 ) -> AsyncIterator[SqliteReader]:
     """The ledger at `path`, for questions only, whether a controller runs or not. Raises LedgerError with one line."""
     where = absolute(path)
-    if where.is_dir() or not size_bytes(where):
+    try:
+        is_there = not where.is_dir() and size_bytes(where)
+    except OSError as error:
+        raise LedgerError(f"ledger {where}: {error.strerror}") from error
+    if not is_there:
         raise LedgerError(f"ledger {where}: no such file, or an empty one; a controller makes it at its first start")
     connection = await _readable(where, connect)
     try:

@@ -9,6 +9,7 @@ import pytest
 
 from controller import __version__
 from controller.api.token_file import ensure_token
+from controller.cli.creating import FILE_MAX_BYTES
 from controller.cli.parser import make_parser
 from tests.api.world import World, a_session, a_site, settings_for
 from tests.cli.conftest import Ctl
@@ -54,11 +55,19 @@ async def test_a_start_that_ends_in_failure_is_1_and_says_why(ctl: Ctl, world: W
         (("create", "x", "--image", "i", "-e", "novalue"), "-e novalue: write KEY=VALUE"),
         (("create", "x", "--image", "i", "--mount", "/a"), "--mount /a: write SOURCE:TARGET"),
         (("create", "x", "-f", "/nowhere.yaml"), "/nowhere.yaml"),
+        (("create", "x", "--image", "i", "--memory", "9" * 400), "is too large"),
+        (("create", "x", "--image", "i", "--ttl", "9" * 400), "is too large"),
+        (("create", "x", "--image", "i", "--cpus", "nan"), "'nan' is not a number"),
         (("stop",), "required: NAME"),
         (("ps", "--url", "ftp://x"), "use http://HOST:PORT"),
         (("ps", "--url", "http://["), "use http://HOST:PORT"),
         (("ps", "--url", "http://127.0.0.1:99999"), "use http://HOST:PORT"),
+        (("ps", "--url", "http://a..b"), "use http://HOST:PORT"),
+        (("ps", "--url", "http://127.0.0.1:9/?x=1"), "use http://HOST:PORT"),
         (("ps", "--token", "a\nb"), "--token: use printable ASCII"),
+        (("ps", "\x1b[31mred\nline"), "unrecognized arguments: \\x1b[31mred\\nline\n"),
+        (("ps", "--=\x1b[31m"), "ambiguous option: --=\\x1b[31m could"),
+        (("ps", "x" * 70_000), "…\n"),
     ],
 )
 async def test_bad_usage_is_2(bare_ctl: Ctl, arguments: tuple[str, ...], line: str) -> None:
@@ -125,10 +134,24 @@ async def test_a_spec_file_that_says_nothing_that_can_be_sent_is_2(bare_ctl: Ctl
     assert str(spec) in called.err
 
 
+async def test_a_spec_file_that_is_too_long_is_2_and_not_cut(bare_ctl: Ctl, tmp_path: Path) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text("image: i\n" * (FILE_MAX_BYTES // 9 + 1))
+    called = await bare_ctl("create", "x", "-f", str(spec))
+    assert (called.code, called.err) == (2, f"agentdctl: {spec}: longer than {FILE_MAX_BYTES} bytes\n")
+
+
 @pytest.mark.parametrize("command", ["show", "why", "timeline", "logs", "start", "stop", "restart", "rm"])
 async def test_no_such_session_is_3(ctl: Ctl, command: str) -> None:
     called = await ctl(command, "nobody")
     assert (called.code, called.err) == (3, "agentdctl: no such session: nobody\n")
+
+
+@pytest.mark.parametrize("command", ["show", "why", "timeline", "logs", "start", "stop", "restart", "rm"])
+@pytest.mark.parametrize(("name", "shown"), [("", "''"), (".", "'.'"), ("..", "'..'"), ("\udcff", "\\udcff")])
+async def test_a_name_that_no_path_can_carry_is_3_too(ctl: Ctl, command: str, name: str, shown: str) -> None:
+    called = await ctl(command, name)
+    assert (called.code, called.out, called.err) == (3, "", f"agentdctl: no such session: {shown}\n")
 
 
 @pytest.mark.parametrize("arguments", [("ps",), ("stop", "x"), ("reconcile",), ("create", "x", "--image", "i")])

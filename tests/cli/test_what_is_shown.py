@@ -123,11 +123,41 @@ async def test_a_ledger_that_is_not_there_is_one_line(bare_ctl: Ctl, tmp_path: P
     assert "no such file" in called.err
 
 
+@pytest.mark.parametrize(("name", "why"), [("file/below", "Not a directory"), ("a" * 5_000, "")])
+async def test_a_ledger_that_cannot_be_there_is_one_line(bare_ctl: Ctl, tmp_path: Path, name: str, why: str) -> None:
+    (tmp_path / "file").write_text("no folder")
+    called = await bare_ctl("ps", "--db", str(tmp_path / name))
+    assert (called.code, called.err.count("\n")) == (1, 1)
+    assert why in called.err
+
+
 async def test_a_backup_can_be_read(bare_ctl: Ctl, world: World, tmp_path: Path) -> None:
     await world.run(a_session("alpha", now=world.clock.now()))
     copy = str(tmp_path / "copy.db")
     assert (await bare_ctl("backup", copy, AGENTD_DB=str(tmp_path / "controller.db"))).code == 0
     assert (await bare_ctl("show", "alpha", "--db", copy)).code == 0
+
+
+async def test_the_name_of_a_backup_is_shown_harmlessly(bare_ctl: Ctl, world: World, tmp_path: Path) -> None:
+    await world.run(a_session("alpha", now=world.clock.now()))
+    ledger = str(tmp_path / "controller.db")
+    called = await bare_ctl("backup", str(tmp_path / "a\x1b[31m.db"), AGENTD_DB=ledger)
+    assert (called.code, called.out) == (0, f"{tmp_path}/a\\x1b[31m.db\n")
+    assert (await bare_ctl("show", "alpha", "--db", str(tmp_path / "a\x1b[31m.db"))).code == 0
+
+
+async def test_a_backup_under_a_name_that_is_no_text_is_refused(bare_ctl: Ctl, world: World, tmp_path: Path) -> None:
+    called = await bare_ctl("backup", str(tmp_path / "\udcff"), AGENTD_DB=str(tmp_path / "controller.db"))
+    assert (called.code, "not UTF-8; nothing was written" in called.err) == (1, True)
+    assert not (tmp_path / "\udcff").exists()
+
+
+async def test_a_ledger_whose_name_is_no_text_can_be_read(bare_ctl: Ctl, world: World, tmp_path: Path) -> None:
+    await world.run(a_session("alpha", now=world.clock.now()))
+    copy = tmp_path / "copy.db"
+    await bare_ctl("backup", str(copy), AGENTD_DB=str(tmp_path / "controller.db"))
+    copy.rename(tmp_path / "\udcff.db")
+    assert (await bare_ctl("show", "alpha", "--db", str(tmp_path / "\udcff.db"))).code == 0
 
 
 async def test_reconcile_prints_every_line_with_its_reason(ctl: Ctl, world: World) -> None:
