@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event, Thread
 
 import anyio
 from aiohttp import ClientSession
@@ -321,3 +322,28 @@ async def a_site(
         url = f"http://127.0.0.1:{port}"
         async with ClientSession(url, headers=headers) as client:
             yield Site(url=url, port=port, client=client)
+
+
+@contextmanager
+def hosted(folder: Path) -> Iterator[str]:
+    """The address of a server with two running sessions, in a thread of its own: for who blocks while it waits."""
+    found: list[str] = []
+    started, done = Event(), Event()
+
+    async def host() -> None:
+        async with a_world(folder) as world:
+            for name in ("alpha", "beta"):
+                await world.run(a_session(name, now=world.clock.now()))
+            async with a_site(world, settings_for(folder)) as site:
+                found.append(site.url)
+                started.set()
+                await anyio.to_thread.run_sync(done.wait)
+
+    thread = Thread(target=anyio.run, args=(host,))
+    thread.start()
+    assert started.wait(20)
+    try:
+        yield found[0]
+    finally:
+        done.set()
+        thread.join(20)

@@ -28,7 +28,8 @@ class Called:
 Ctl = Callable[..., Awaitable[Called]]
 
 
-def _main(arguments: tuple[str, ...], environment: dict[str, str]) -> int:
+def run(arguments: tuple[str, ...], environment: dict[str, str]) -> int:
+    """The exit code of one call, however it leaves."""
     try:
         return main(arguments, environment)
     except SystemExit as left:
@@ -48,7 +49,7 @@ def bare_ctl(home: dict[str, str], capsys: pytest.CaptureFixture[str]) -> Ctl:
     async def call(*arguments: str, **variables: str) -> Called:
         capsys.readouterr()
         # In a thread, because every call brings an event loop of its own.
-        code = await anyio.to_thread.run_sync(partial(_main, arguments, home | variables))
+        code = await anyio.to_thread.run_sync(partial(run, arguments, home | variables))
         told = capsys.readouterr()
         return Called(code=code, out=told.out, err=told.err)
 
