@@ -2,11 +2,8 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
-import anyio
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +14,8 @@ from controller.api.openapi import document
 from controller.api.route import Route
 from controller.api.schemas import CreateBody
 from controller.api.server import ROUTES
-from tests.api.world import Site, a_session, a_site, a_world, settings_for
+from tests.api.world import Site, hosted
+from tests.support.anew import anew
 
 HELD_ROUTES = [route for route in ROUTES if route.path not in ("/v1/events", "/ws/{name}")]
 """All but the two that do not end by themselves."""
@@ -33,27 +31,9 @@ HELD = (
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server in a thread of its own: schemathesis asks from this one, and blocks while it waits."""
-    found: list[str] = []
-    started, done = Event(), Event()
-
-    async def host(folder: Path) -> None:
-        async with a_world(folder) as world:
-            for name in ("alpha", "beta"):
-                await world.run(a_session(name, now=world.clock.now()))
-            async with a_site(world, settings_for(folder)) as site:
-                found.append(site.url)
-                started.set()
-                await anyio.to_thread.run_sync(done.wait)
-
-    thread = Thread(target=anyio.run, args=(host, tmp_path_factory.mktemp("openapi")))
-    thread.start()
-    assert started.wait(20)
-    try:
-        yield found[0]
-    finally:
-        done.set()
-        thread.join(20)
+    """Schemathesis asks from this thread, and blocks while it waits."""
+    with hosted(tmp_path_factory.mktemp("openapi")) as found:
+        yield found
 
 
 @pytest.mark.parametrize("route", HELD_ROUTES, ids=lambda route: f"{route.method} {route.path}")
@@ -66,7 +46,8 @@ def test_every_answer_is_as_the_document_says(url: str, route: Route) -> None:
     checks: Any = CHECKS.get_by_names(held)
 
     @given(case=operation.as_strategy() | operation.as_strategy(generation_mode=GenerationMode.NEGATIVE))
-    @settings(max_examples=15, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=15, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @anew
     def holds(case: "schemathesis.Case[Any]") -> None:
         case.call_and_validate(base_url=url, checks=checks, timeout=30)
 
