@@ -161,6 +161,10 @@ async def asking(what: str, *, limit_s: float, judge: Judge = about_question) ->
             raise
         # aiohttp's way to say that a connect() replaced this client before the request was sent.
         raise EngineUnavailable(f"{what}: the connection was replaced", request_sent=False) from error
+    except AssertionError as error:
+        # The same, met by a request that aiohttp repeats because its first connection broke: nothing checks again
+        # whether the client is closed. Nothing of ours asserts in here.
+        raise EngineUnavailable(f"{what}: the connection was replaced") from error
 
 
 def unavailable(error: BaseException | None, *, what: str) -> EngineUnavailable:
