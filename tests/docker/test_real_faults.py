@@ -2,7 +2,7 @@
 
 All tests of one stage share it, with its load and its oracle: what one fault left behind would show in the next. Each
 ends at rest, with every session as its container is, and with an oracle that misses nothing and finds nothing
-invented. AGENTD_TEST_LONG=1 asks for the lengths of the long run.
+invented. `make soak` does the same for longer.
 """
 
 import contextlib
@@ -12,8 +12,9 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,19 @@ import pytest
 from tests.docker.kill_cycles import Stage, kill_controller, kill_daemon, stage
 from tests.support.controller_process import ControllerProcess, until
 from tests.support.engine_faults import frozen, kill_containerd, without_socket
-from tests.support.fault_proxy import Delay, Drip, Garble, HalfOpen, HalveLine, LostReply, Refuse, Request, Rule, Status
+from tests.support.fault_proxy import (
+    Delay,
+    Drip,
+    Fault,
+    Garble,
+    HalfOpen,
+    HalveLine,
+    LostReply,
+    Refuse,
+    Request,
+    Rule,
+    Status,
+)
 from tests.support.ledger_file import LedgerFile
 from tests.support.private_engine import missing
 from tests.support.short_windows import SHORT_WINDOWS
@@ -30,12 +43,14 @@ from tests.support.stream_oracle import ask, wire
 
 pytestmark = pytest.mark.docker
 
-LONG: Final = os.environ.get("AGENTD_TEST_LONG") == "1"
-KILLS_COUNT: Final = 20 if LONG else 3
-FREEZE_S: Final = 30.0 if LONG else 7.0
-AWAY_S: Final = 20.0 if LONG else 3.0
-FAULT_S: Final = 10.0 if LONG else 1.5
-STORM_SIZE: Final = 20_000 if LONG else 2_000
+KILLS_COUNT: Final = 3
+FREEZE_S: Final = 30.0
+AWAY_S: Final = 3.0
+CUTS_COUNT: Final = 8
+STRIKE_TIMEOUT_S: Final = 30.0
+"""The longest wait before a connect is 10 s, and a connect may meet the fault, too."""
+FULL_S: Final = 1.5
+STORM_SIZE: Final = 2_000
 STORM_THREADS: Final = 4
 LEDGER_BYTES: Final = "24m"
 """Room for a write-ahead log of a thousand pages, and some."""
@@ -172,51 +187,82 @@ def test_a_storm_beyond_the_ring_hides_no_start_and_no_end(on: Stage) -> None:
 # --- something between lies, cuts, freezes, slows and loses ---------------------------------------------------------
 
 
+@dataclass(frozen=True, kw_only=True)
+class Spell:
+    """One way to misbehave, until it has struck so often."""
+
+    fault: Fault
+    of: Callable[[Request], bool] = lambda _: True
+    rate: float = 1.0
+    strikes: int = 8
+    cuts: bool = False
+    """Connections break first: a stream that is open keeps what it had, and a connect is to meet the fault too."""
+
+    def rule(self) -> Rule:
+        """Breaks a part of the requests that fit."""
+        dice = random.Random(3)
+        return lambda request: self.fault if self.of(request) and dice.random() < self.rate else None
+
+
+def _is_stream(request: Request) -> bool:
+    return request.is_events
+
+
+def _is_no_stream(request: Request) -> bool:
+    return not request.is_events
+
+
+def _is_look(request: Request) -> bool:
+    return request.is_list or request.is_inspect
+
+
 def _is_change(request: Request) -> bool:
     return request.is_("POST", "/containers/[^/]+/(start|stop)")
 
 
-def _some(fault: object, *, of: object, rate: float, seed: int = 3) -> Rule:
-    """The rule that breaks a part of the requests that fit."""
-    dice = random.Random(seed)
-    return lambda request: fault if of(request) and dice.random() < rate else None  # type: ignore[operator, return-value]
-
-
-RULES: Final[dict[str, Rule]] = {
-    "refuses": _some(Refuse(), of=lambda _: True, rate=0.5),
-    "answers 500": _some(Status(500), of=lambda request: not request.is_events, rate=0.5),
-    "freezes": _some(HalfOpen(after_bytes=200), of=lambda request: not request.is_events, rate=0.3),
-    "freezes the stream": _some(HalfOpen(after_bytes=400), of=lambda request: request.is_events, rate=1.0),
-    "slows": _some(Drip(piece_bytes=700, every_s=0.02), of=lambda _: True, rate=1.0),
-    "delays": _some(Delay(0.4), of=lambda _: True, rate=0.7),
-    "garbles answers": _some(Garble(rate=0.2), of=lambda one: one.is_list or one.is_inspect, rate=0.7),
-    "halves a line of the stream": _some(HalveLine(2), of=lambda request: request.is_events, rate=1.0),
-    "loses the reply to a change": _some(LostReply(), of=_is_change, rate=0.6),
+# What cuts comes last: each cut doubles the time that the controller waits before it connects again.
+SPELLS: Final[dict[str, Spell]] = {
+    "slows": Spell(fault=Drip(piece_bytes=700, every_s=0.02), strikes=20),
+    "delays": Spell(fault=Delay(0.4), rate=0.7),
+    "garbles answers": Spell(fault=Garble(rate=0.2), of=_is_look, rate=0.7),
+    "loses the reply to a change": Spell(fault=LostReply(), of=_is_change, rate=0.6),
+    "freezes": Spell(fault=HalfOpen(after_bytes=200), of=_is_no_stream, rate=0.3, strikes=4),
+    "freezes the stream": Spell(fault=HalfOpen(after_bytes=400), of=_is_stream, strikes=1, cuts=True),
+    "halves a line of the stream": Spell(fault=HalveLine(2), of=_is_stream, strikes=1, cuts=True),
+    "answers 500": Spell(fault=Status(500), of=_is_no_stream, rate=0.5, strikes=4, cuts=True),
+    "refuses": Spell(fault=Refuse(), rate=0.5, strikes=4, cuts=True),
 }
 
 
-TOGETHER: Final = [[what] for what in RULES] if LONG else [list(RULES)]
-"""In an ordinary run one follows the other without a rest."""
-
-
-@pytest.mark.parametrize("faults", TOGETHER, ids=", then ".join)
-def test_a_proxy_that_misbehaves_for_a_while_leaves_no_trace(through: Stage, faults: list[str]) -> None:
-    assert through.between is not None
+def test_a_proxy_that_misbehaves_in_every_way_leaves_no_trace(through: Stage) -> None:
     with through.under_load():
-        for what in faults:
-            through.between.proxy.rule = RULES[what]
-            through.between.break_all()
-            time.sleep(FAULT_S)
+        for what, spell in SPELLS.items():
+            _misbehave(through, what, spell)
+    assert through.between is not None
     through.between.proxy.rule = None
     # What is half open stays so until the controller's own limits end it.
     until(through.controller.is_ready, what=f"ready\n{through.controller.log_tail()}", timeout_s=60)
     through.settle().assert_clean()
 
 
+def _misbehave(through: Stage, what: str, spell: Spell) -> None:
+    assert through.between is not None
+    proxy = through.between.proxy
+    before = proxy.strikes[spell.fault]
+    proxy.rule = spell.rule()
+    if spell.cuts:
+        through.between.break_all()
+    until(
+        lambda: proxy.strikes[spell.fault] - before >= spell.strikes,
+        what=f"it {what}: {proxy.requests[-5:]}\n{through.controller.log_tail()}",
+        timeout_s=STRIKE_TIMEOUT_S,
+    )
+
+
 def test_connections_that_are_cut_again_and_again_lose_nothing(through: Stage) -> None:
     assert through.between is not None
     with through.under_load():
-        for _ in range(40 if LONG else 8):
+        for _ in range(CUTS_COUNT):
             through.between.break_all()
             time.sleep(0.3)
     through.settle().assert_clean()
@@ -247,7 +293,7 @@ def test_a_full_disk_stops_the_work_and_loses_nothing(tmp_path: Path, small_disk
                 file.write(b"\0" * 4096)
         with on.under_load():
             until(lambda: not on.controller.is_ready(), what="it says that it cannot write", timeout_s=30)
-            time.sleep(FAULT_S)
+            time.sleep(FULL_S)
             assert on.controller.alive
             said = on.controller.request("GET", "/readyz")[1]
             assert "full" in str(said), said

@@ -7,9 +7,11 @@ holds a task group, which must be left by the task that entered it.
 
 import random
 import re
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -225,6 +227,8 @@ class FaultProxy:
         self.rule: Rule | None = rule
         """May be changed at any time; open connections keep their fault."""
         self.requests: list[Request] = []
+        self.strikes: Counter[Fault] = Counter()
+        """How often each fault has bent something: one that a rule only chose has not struck yet."""
         self.url = f"unix://{listen}"
         self._listen = listen
         self.upstream = upstream
@@ -310,15 +314,20 @@ class FaultProxy:
         self.requests.append(request)
         fault = self.rule(request) if self.rule is not None else None
         await self._flow.wait()
+        strike = partial(self._strike, fault)
         match fault:
             case Refuse():
+                strike()
                 return
             case Status():
                 await client.send(_answer(fault))
+                strike()
                 return
             case Delay(seconds=seconds):
                 await anyio.sleep(seconds)
+                strike()
             case Hold():
+                strike()
                 await fault.wait()
             case _:
                 pass
@@ -329,10 +338,14 @@ class FaultProxy:
             # Here, not further out: beyond the group a broken connection would be an exception group.
             with suppress(*_BROKEN):
                 if edits_body:
-                    await self._edited(engine, client, fault)
+                    await self._edited(engine, client, fault, strike)
                 else:
-                    await _passed(engine, client, fault, flow=self._flow)
+                    await _passed(engine, client, fault, strike, flow=self._flow)
             group.cancel_scope.cancel()
+
+    def _strike(self, fault: Fault | None) -> None:
+        assert fault is not None
+        self.strikes[fault] += 1
 
     def _request(self, head: bytes) -> Request:
         method, target = head.split(b" ", 2)[:2]
@@ -340,7 +353,9 @@ class FaultProxy:
         path = re.sub(r"^/v\d+\.\d+(?=/)", "", parts.path)
         return Request(method=method.decode(), path=path, query=parts.query, nth=len(self.requests) + 1)
 
-    async def _edited(self, engine: SocketStream, client: SocketStream, fault: Fault | None) -> None:
+    async def _edited(
+        self, engine: SocketStream, client: SocketStream, fault: Fault | None, strike: Callable[[], None]
+    ) -> None:
         body = BufferedByteReceiveStream(engine)
         head = await body.receive_until(b"\r\n\r\n", _HEAD_MAX_BYTES)
         writer = _LineWriter(client)
@@ -348,12 +363,15 @@ class FaultProxy:
         if isinstance(fault, LineFault):
             self._lines.add(writer)
             try:
-                await _edit_lines(body, writer, fault)
+                await _edit_lines(body, writer, fault, strike)
             finally:
                 self._lines.discard(writer)
         else:
             whole = await _rest(body)
-            await writer.send(fault.edit(whole) if isinstance(fault, ReplaceBody) else _garbled(whole, fault))
+            edited = fault.edit(whole) if isinstance(fault, ReplaceBody) else _garbled(whole, fault)
+            await writer.send(edited)
+            if edited != whole:
+                strike()
         await client.send(b"0\r\n\r\n")
 
 
@@ -388,15 +406,20 @@ class _LineWriter:
                 await self._client.send(b"%x\r\n%s\r\n" % (len(data), data))
 
 
-async def _edit_lines(body: BufferedByteReceiveStream, writer: _LineWriter, fault: LineFault) -> None:
+async def _edit_lines(
+    body: BufferedByteReceiveStream, writer: _LineWriter, fault: LineFault, strike: Callable[[], None]
+) -> None:
     number = 0
     if isinstance(fault, InjectLine) and fault.before == 0:
         await writer.send(fault.line + b"\n")
+        strike()
     while (line := await _line(body)) is not None:
         number += 1
+        whole = line
         match fault:
             case CutLine(nth=nth) if nth == number:
                 await writer.send(line[: len(line) // 2])
+                strike()
                 raise anyio.BrokenResourceError
             case HalveLine(nth=nth) if nth == number:
                 line = line[: len(line) // 2] + b"\n"
@@ -406,12 +429,15 @@ async def _edit_lines(body: BufferedByteReceiveStream, writer: _LineWriter, faul
                 line = line + line
             case Spoil(which=which, into=into, hang_up=hang_up) if which(line):
                 await writer.send(into(line))
+                strike()
                 if hang_up:
                     raise anyio.BrokenResourceError
                 continue
             case _:
                 pass
         await writer.send(line)
+        if line != whole:
+            strike()
 
 
 async def _line(body: BufferedByteReceiveStream) -> bytes | None:
@@ -429,7 +455,9 @@ async def _rest(body: BufferedByteReceiveStream) -> bytes:
     return bytes(whole)
 
 
-async def _passed(engine: SocketStream, client: SocketStream, fault: Fault | None, *, flow: "_Flow") -> None:
+async def _passed(
+    engine: SocketStream, client: SocketStream, fault: Fault | None, strike: Callable[[], None], *, flow: "_Flow"
+) -> None:
     sent = 0
     with suppress(anyio.EndOfStream):
         while True:
@@ -437,9 +465,11 @@ async def _passed(engine: SocketStream, client: SocketStream, fault: Fault | Non
             await flow.wait()
             match fault:
                 case LostReply():
-                    continue
+                    if not sent:
+                        strike()
                 case Reset(after_bytes=limit) | HalfOpen(after_bytes=limit) if sent + len(data) >= limit:
                     await client.send(data[: limit - sent])
+                    strike()
                     if isinstance(fault, HalfOpen):
                         await anyio.sleep_forever()
                     return
@@ -447,6 +477,7 @@ async def _passed(engine: SocketStream, client: SocketStream, fault: Fault | Non
                     for start in range(0, len(data), size):
                         await client.send(data[start : start + size])
                         await anyio.sleep(pause)
+                    strike()
                 case _:
                     await client.send(data)
             sent += len(data)
