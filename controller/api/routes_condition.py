@@ -2,6 +2,7 @@
 
 from typing import Final
 
+import anyio
 from aiohttp import web
 
 from controller.api.edge import Edge
@@ -25,7 +26,9 @@ async def readyz(edge: Edge, _request: web.Request) -> web.Response:
 async def healthz(edge: Edge, _request: web.Request) -> web.Response:
     """GET /healthz."""
     readiness = edge.condition.readiness()
-    view = health_view(readiness, connected_sessions=edge.registry.connected())
+    # What runs in this program at once, this request with it: at rest it is always the same number.
+    tasks = len(anyio.get_running_tasks())
+    view = health_view(readiness, connected_sessions=edge.registry.connected(), tasks=tasks)
     return json_of(view, status=200 if readiness.ready else 503)
 
 

@@ -204,6 +204,7 @@ class HealthView(ReadyView):
     open_gaps: int
     bad_lines: int
     connected_sessions: int
+    tasks: int
 
 
 class LiveView(View):

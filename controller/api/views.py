@@ -98,7 +98,7 @@ def ready_view(readiness: Readiness) -> ReadyView:
     return ReadyView(ready=readiness.ready, checks=dict(readiness.checks))
 
 
-def health_view(readiness: Readiness, *, connected_sessions: int) -> HealthView:
+def health_view(readiness: Readiness, *, connected_sessions: int, tasks: int) -> HealthView:
     """Readiness with the numbers behind it."""
     return HealthView(
         ready=readiness.ready,
@@ -111,6 +111,7 @@ def health_view(readiness: Readiness, *, connected_sessions: int) -> HealthView:
         open_gaps=readiness.open_gaps,
         bad_lines=readiness.bad_lines,
         connected_sessions=connected_sessions,
+        tasks=tasks,
     )
 
 
