@@ -25,6 +25,7 @@ from tests.support.judgement import Judgement, judge
 from tests.support.ledger_file import Body, LedgerFile
 from tests.support.private_engine import PrivateEngine, missing
 from tests.support.proxy_thread import ProxyThread, proxy_before
+from tests.support.restart_count import RestartCount, count_restarts
 from tests.support.stream_oracle import StreamOracle, inspect_all
 
 LASTING: Final = ("/bin/sh", "-c", "trap 'exit 0' TERM; sleep 100000 & wait")
@@ -123,6 +124,16 @@ class Stage:
     def judge(self) -> Judgement:
         """Just now."""
         return judge(self.oracle, self.controller.db, inspect_all(self.engine))
+
+    def restarts(self) -> RestartCount:
+        """Of the sessions that fail, so far, as the engine told them."""
+        return count_restarts(
+            self.oracle.happened,
+            [*self.oracle.blind, *self.oracle.engine_deeds],
+            containers=[f"agentd-{name}" for name in self.flapping],
+            granted=MAX_RESTARTS,
+            now=time.time_ns(),
+        )
 
     def _moving(self, ledger: LedgerFile) -> list[str]:
         """What is still on its way, each with the end of its story."""
@@ -231,14 +242,15 @@ def main(arguments: list[str]) -> int:
         after_controller = on.settle()
         daemons = kill_daemon(on, asked.daemon, until_s=time.monotonic() + asked.at_most_s)
         found = on.settle()
-        restarts = {one["name"]: one["restarts"] for one in LedgerFile(on.controller.db).sessions()}
-    extra = {name: count for name, count in restarts.items() if name.startswith("flap") and count > MAX_RESTARTS}
+        restarts = on.restarts()
     figures = {
         "controller_kills": on.controller_kills,
         "daemon_kills": on.daemon_kills,
         "accepted_requests": on.accepted_count,
         "ghosts_of_the_engine": on.ghosts_count,
-        "extra_restarts": len(extra),
+        "extra_restarts": len(restarts.extra),
+        "forgotten_restarts": len(restarts.forgotten),
+        "restarts": restarts.counted,
         "controller_ready_s_median": sorted(lives)[len(lives) // 2] if lives else None,
         "controller_ready_s_max": max(lives, default=None),
         "daemon_ready_s_max": max(daemons, default=None),
@@ -248,17 +260,18 @@ def main(arguments: list[str]) -> int:
     }
     if asked.json:
         asked.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    for fault in [*after_controller.faults, *found.faults][:40]:
+    faults = [*after_controller.faults, *found.faults, *restarts.extra, *restarts.forgotten]
+    for fault in faults[:40]:
         print(fault)
-    bad = len(after_controller.faults) + len(found.faults) + len(extra)
     print(
         f"kill cycles: {on.controller_kills} of the controller, {on.daemon_kills} of the daemon: "
         f"{len(found.lost)} lost, "
         f"{len(found.invented)} invented, {len(found.doubled)} doubled, {len(found.harmed)} harmed, "
-        f"{len(found.wrong)} wrong, {len(extra)} extra restarts "
+        f"{len(found.wrong)} wrong, {len(restarts.extra)} extra and {len(restarts.forgotten)} forgotten of "
+        f"{restarts.counted} restarts "
         f"({found.starts_count} starts, {found.ends_count} ends, {found.covered_count} covered by a gap row)"
     )
-    return 1 if bad else 0
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":
