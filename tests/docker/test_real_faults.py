@@ -36,6 +36,7 @@ from tests.support.fault_proxy import (
     Rule,
     Status,
 )
+from tests.support.fragile_disk import FragileDisk
 from tests.support.ledger_file import LedgerFile
 from tests.support.private_engine import missing
 from tests.support.short_windows import SHORT_WINDOWS
@@ -107,33 +108,9 @@ def test_a_containerd_that_is_killed_alone_harms_no_session(on: Stage) -> None:
         assert on.controller.request("POST", f"/v1/sessions/{name}/start")[0] == 200
     before = {name: on.controller.session(name)["started_at"] for name in on.quiet}
     with on.oracle.engine_down():
-        was = kill_containerd(on.engine)
-        until(lambda: _containerd(on) not in (0, was), what="the daemon has a containerd again", timeout_s=30)
-        until(lambda: _runs(on, "quiet-0"), what="the engine answers", timeout_s=60)
-        # What ends before the daemon listens to its new containerd stays `running` for ever (engine-facts.md).
-        until(lambda: _hears_ends(on), what="the daemon hears of ends again", timeout_s=60)
+        kill_containerd(on.engine)
     on.settle().assert_clean()
     assert {name: on.controller.session(name)["started_at"] for name in on.quiet} == before
-
-
-def _containerd(on: Stage) -> int:
-    with contextlib.suppress(OSError, ValueError):
-        return int((on.engine.folder / "exec/containerd/containerd.pid").read_text())
-    return 0
-
-
-def _runs(on: Stage, name: str) -> bool:
-    return on.engine.cli("inspect", "-f", "{{.State.Running}}", f"agentd-{name}", check=False) == "true"
-
-
-def _hears_ends(on: Stage) -> bool:
-    """Whether the daemon starts a container and learns that it has ended, tried with one that nobody watches."""
-    probe = on.engine.cli("create", "busybox:test", "true")
-    if not on.engine.cli("start", probe, check=False):
-        return False
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        return on.engine.cli("wait", probe, timeout_s=2) == "0"
-    return False
 
 
 # --- the engine is silent ------------------------------------------------------------------------------------------
@@ -259,13 +236,19 @@ def _misbehave(through: Stage, what: str, spell: Spell) -> None:
     )
 
 
-def test_connections_that_are_cut_again_and_again_lose_nothing(through: Stage) -> None:
+def test_connections_that_are_cut_again_and_again_lose_nothing_and_leave_no_task(through: Stage) -> None:
     assert through.between is not None
+    at_rest = _tasks(through)
     with through.under_load():
         for _ in range(CUTS_COUNT):
             through.between.break_all()
             time.sleep(0.3)
     through.settle().assert_clean()
+    until(lambda: _tasks(through) <= at_rest, what=f"{at_rest} tasks again, not {_tasks(through)}", timeout_s=30)
+
+
+def _tasks(on: Stage) -> int:
+    return int(str(on.controller.request("GET", "/healthz")[1]["tasks"]))
 
 
 # --- the ledger's disk ---------------------------------------------------------------------------------------------
@@ -299,6 +282,39 @@ def test_a_full_disk_stops_the_work_and_loses_nothing(tmp_path: Path, small_disk
             assert "full" in str(said), said
         ballast.unlink()
         until(on.controller.is_ready, what=f"ready again\n{on.controller.log_tail()}", timeout_s=60)
+        on.settle().assert_clean()
+
+
+@pytest.fixture
+def fragile_disk(tmp_path: Path) -> Iterator[FragileDisk]:
+    disk = FragileDisk(tmp_path)
+    try:
+        if lacking := disk.make():
+            pytest.skip(lacking)
+        yield disk
+    finally:
+        disk.close()
+
+
+def test_a_disk_that_turns_read_only_ends_the_work_and_loses_nothing(tmp_path: Path, fragile_disk: FragileDisk) -> None:
+    if lacking := missing():
+        pytest.skip(f"no private engine here: {lacking}")
+    with stage(tmp_path / "life", db=fragile_disk.path / "controller.db") as on:
+        process = begin_steady(on)
+        with on.under_load():
+            fragile_disk.fail()
+            code = on.controller.wait()
+            told = [str(line["why"]) for line in on.controller.lines() if line["event"] == "the controller gives up"]
+            # Where SQLite's shared memory was just written back, touching it again is a SIGBUS: as good as a kill -9.
+            assert (code, len(told)) in ((1, 1), (-signal.SIGBUS, 0)), on.controller.log_tail()
+            assert all("controller.db" in why and "nothing of this was written" in why for why in told), told
+            os.kill(process, signal.SIGKILL)
+            on.controller.start(wait_ready=False)
+            assert on.controller.wait() == 1
+            assert "Read-only file system" in on.controller.log_tail(1)
+        fragile_disk.repair()
+        on.controller.start()
+        on.controller.wait_for("steady", phase="failed")
         on.settle().assert_clean()
 
 

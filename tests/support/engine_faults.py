@@ -4,12 +4,14 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.support.private_engine import PrivateEngine
+from tests.support.controller_process import until
+from tests.support.private_engine import BUSYBOX_IMAGE, PrivateEngine
 from tests.support.stream_oracle import inspect_all
 
 _FRESH_S: Final = 2.0
@@ -38,12 +40,31 @@ def without_socket(engine: PrivateEngine) -> Iterator[None]:
         away.rename(engine.socket)
 
 
-def kill_containerd(engine: PrivateEngine) -> int:
-    """SIGKILL to the daemon's own containerd, which the daemon starts again by itself. Gives the pid that was."""
-    pid = int((engine.folder / "exec/containerd/containerd.pid").read_text())
-    assert str(engine.folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
-    os.kill(pid, signal.SIGKILL)
-    return pid
+def kill_containerd(engine: PrivateEngine) -> None:
+    """SIGKILL to the daemon's own containerd, which it starts again by itself; returns when it hears of ends again.
+
+    What ends before that stays `running` for ever, or is found to be over without an event (engine-facts.md).
+    """
+    was = _containerd(engine)
+    assert str(engine.folder).encode() in Path(f"/proc/{was}/cmdline").read_bytes()
+    os.kill(was, signal.SIGKILL)
+    until(lambda: _containerd(engine) not in (0, was), what="the daemon has a containerd again", timeout_s=30)
+    until(lambda: _hears_ends(engine), what="the daemon hears of ends again", timeout_s=60)
+
+
+def _containerd(engine: PrivateEngine) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        return int((engine.folder / "exec/containerd/containerd.pid").read_text())
+    return 0
+
+
+def _hears_ends(engine: PrivateEngine) -> bool:
+    """Whether the daemon starts a container and learns that it has ended, tried with one that nobody watches."""
+    with contextlib.suppress(subprocess.TimeoutExpired, RuntimeError):
+        probe = engine.cli("create", BUSYBOX_IMAGE, "true", timeout_s=10)
+        engine.cli("start", probe, timeout_s=10)
+        return engine.cli("wait", probe, timeout_s=2) == "0"
+    return False
 
 
 def end_ghosts(engine: PrivateEngine) -> int:
