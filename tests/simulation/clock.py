@@ -1,6 +1,7 @@
 """Time and chance as one life of the controller sees them."""
 
 import random
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import anyio
@@ -12,10 +13,15 @@ from tests.simulation.timeline import Timeline
 class SimulatedClock:
     """The wall at the start of this life, carried on by a clock that no setting of the time moves."""
 
-    def __init__(self, timeline: Timeline, *, wall_offset_s: float) -> None:
+    def __init__(self, timeline: Timeline, *, wall_offset_s: Callable[[], float]) -> None:
         self._timeline = timeline
         self._began = timeline.now
-        self._wall = after(timeline.instant(), wall_offset_s)
+        self._wall_offset_s = wall_offset_s
+        self._wall = self.wall()
+
+    def wall(self) -> Instant:
+        """The time of day, which people and time servers set."""
+        return after(self._timeline.instant(), self._wall_offset_s())
 
     def now(self) -> Instant:
         return after(self._wall, self._timeline.now - self._began)

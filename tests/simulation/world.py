@@ -101,7 +101,7 @@ class World:
         self.daemon.events.deliver = travel(self.wire)
         self.disk = self._disk()
         self.wall_offset_s = 0.0
-        self.clock = SimulatedClock(self.timeline, wall_offset_s=0.0)
+        self.clock = SimulatedClock(self.timeline, wall_offset_s=lambda: self.wall_offset_s)
         """Time as the present life counts it."""
         self.bystanders: dict[str, str] = {}
         """Container id -> what kind somebody else's container is."""
@@ -336,7 +336,7 @@ class World:
             self.violated("L8", f"the program gave up, and no disk had failed: {why}")
 
     async def _main(self, end_at: float) -> None:
-        clock = self.clock = SimulatedClock(self.timeline, wall_offset_s=self.wall_offset_s)
+        clock = self.clock = SimulatedClock(self.timeline, wall_offset_s=lambda: self.wall_offset_s)
         assert self.loop is not None
         self.timeline.at(end_at, self._finish(self.loop))
         self._signal = anyio.Event()

@@ -30,15 +30,18 @@ from controller.core import (
 )
 from controller.core.rules import Rules
 from controller.errors import ContainerGone, EngineUnavailable, LedgerError
-from controller.interfaces import Answer, Batch
+from controller.interfaces import Answer, Batch, EngineCursor
 from controller.loops import act, look, program, react, shutdown, sweep, target, waiting, watch, windows
+from controller.loops.inbox import Envelope, Item
 from controller.model.action import Action, ActionKind
 from controller.model.instant import Instant, after
 from controller.model.journal import JournalRow
+from controller.model.observation import EventSeen
 from controller.model.phase import Phase
 from controller.model.reason import Reason
 from controller.model.session import Session, StopCause
 from controller.store import committer, connection
+from tests.simulation.clock import SimulatedClock
 
 Patch = Callable[[], Iterator[None]]
 
@@ -330,6 +333,46 @@ def _any_death_is_clean(facts: Any) -> Any:
 _diagnose = diagnosis.diagnose
 
 
+# --- time, rings and cancellation ----------------------------------------------------------------------------------
+
+
+async def _cursor_first(self: Any, items: Sequence[Item]) -> None:
+    events = [
+        item.observation.event
+        for item in items
+        if isinstance(item, Envelope) and isinstance(item.observation, EventSeen)
+    ]
+    if events:
+        newest = max(event.at for event in events)
+        seen_until = self._condition.stream_seen_until
+        cursor = EngineCursor(keys=[event.key for event in events], cursor=newest, seen_until=seen_until)
+        await self._ledger.commit(Batch(stream=cursor))
+        await anyio.sleep(0.05)
+    await _react(self, items)
+
+
+_react = react.React._react
+
+
+def _unshielded(**_: Any) -> anyio.CancelScope:
+    return _Scope()
+
+
+_Scope = anyio.CancelScope
+
+
+def _by_the_wall(self: SimulatedClock) -> Instant:
+    return self.wall()
+
+
+async def _clears_late(self: Any, **until: Any) -> None:
+    self._rung = anyio.Event()
+    await _waits(self, **until)
+
+
+_waits = waiting.Bell.wait
+
+
 BUGS: Final[tuple[Planted, ...]] = (
     Planted(name="act before commit", plant=swapped(react.React, "_written", _acts_first), scenario="one shot"),
     Planted(
@@ -432,4 +475,13 @@ BUGS: Final[tuple[Planted, ...]] = (
     Planted(name="kept for ever", plant=swapped(pursuing, "is_kept_long_enough", _never_long_enough)),
     Planted(name="pruned without evidence", plant=swapped(keeping, "remove_container", _whatever_is_lost)),
     Planted(name="pruning takes the session", plant=swapped(outcomes, "is_pruning", _never_only_the_container)),
+    Planted(name="cursor committed early", plant=swapped(react.React, "_react", _cursor_first)),
+    Planted(
+        name="no shield",
+        plant=together(swapped(anyio, "CancelScope", _unshielded), swapped(committer, "CancelScope", _unshielded)),
+        scenario="one that runs",
+        kind="cancel at step",
+    ),
+    Planted(name="wall clock for deadlines", plant=swapped(SimulatedClock, "now", _by_the_wall)),
+    Planted(name="late clear", plant=swapped(waiting.Bell, "wait", _clears_late)),
 )
