@@ -18,6 +18,7 @@ from tests.simulation.containers import Program
 
 ALWAYS: Final = Options(labels=OURS, restart=EngineRestart.ALWAYS)
 UNLESS_STOPPED: Final = Options(labels=OURS, restart=EngineRestart.UNLESS_STOPPED)
+ON_FAILURE: Final = Options(labels=OURS, restart=EngineRestart.ON_FAILURE)
 AUTO_REMOVE: Final = Options(labels=OURS, auto_remove=True)
 
 
@@ -40,8 +41,9 @@ async def look_at_all(stage: Stage, crew: Mapping[str, Options]) -> None:
 
 
 async def the_daemon_is_killed(stage: Stage) -> None:
-    crew = {"always": ALWAYS, "unless": UNLESS_STOPPED, "auto": AUTO_REMOVE, "ends": ALWAYS}
+    crew = {"always": ALWAYS, "unless": UNLESS_STOPPED, "auto": AUTO_REMOVE, "ends": ALWAYS, "paused": PLAIN}
     await run_all(stage, crew)
+    await stage.outsider.pause("paused")
     async with stage.listening():
         await stage.outsider.kill_daemon()
         await stage.outsider.end_process("ends")
@@ -51,8 +53,10 @@ async def the_daemon_is_killed(stage: Stage) -> None:
 
 async def the_daemon_stops_in_order(stage: Stage) -> None:
     # None with `--rm`: the daemon does not wait for its removal, so that its `destroy` may be told or not.
-    crew = {"plain": PLAIN, "always": ALWAYS, "unless": UNLESS_STOPPED}
+    crew = {"plain": PLAIN, "always": ALWAYS, "unless": UNLESS_STOPPED, "failed": ON_FAILURE}
     await run_all(stage, crew)
+    # A daemon that starts does not mind that somebody had stopped it.
+    await stage.outsider.stop("failed", grace_s=5)
     async with stage.listening():
         await stage.outsider.stop_daemon()
         await stage.outsider.start_daemon()

@@ -26,6 +26,7 @@ from tests.simulation.stream import Reader, StreamEnd
 
 T = TypeVar("T")
 OVERDUE_S = 15.0
+EARLY_S = 2.0
 PROBED = "probed"
 """An image that brings its own health check."""
 
@@ -106,10 +107,12 @@ class SimulatedEngine(ExecutionBackend):
                 item = reader.items.popleft()
                 if not isinstance(item, StreamEnd):
                     yield item
-                elif item.cause is None:
-                    return
-                else:
+                elif item.cause is not None:
                     raise EngineUnavailable(item.cause)
+                elif (reader.until - self._daemon.clock()) / 1e9 > EARLY_S:
+                    raise EngineUnavailable("the engine ended the event stream before its time")
+                else:
+                    return
             woken.clear()
             try:
                 with anyio.fail_after(max(0.0, gives_up - loop.time())):

@@ -101,7 +101,7 @@ def _restore(daemon: Daemon, container: Container) -> None:
     process = container.process
     believed = container.running
     if not believed or process is None:
-        _restart_by_policy(daemon, container, was_running=False)
+        _restart_by_policy(daemon, container)
         return
     if process.alive and daemon.traits.live_restore:
         _reattach(daemon, container)
@@ -116,7 +116,7 @@ def _restore(daemon: Daemon, container: Container) -> None:
     if container.auto_remove:
         daemon.remove(container, by="daemon")
     else:
-        _restart_by_policy(daemon, container, was_running=True)
+        _restart_by_policy(daemon, container)
 
 
 def _reattach(daemon: Daemon, container: Container) -> None:
@@ -131,6 +131,8 @@ def _shut_down(daemon: Daemon, container: Container, process: Process) -> None:
     container.manually_stopped = True
     container.restart_cancelled = True
     daemon.emit(container, "kill", signal="15")
+    if container.status is Status.PAUSED:
+        daemon.unpause(container, by="daemon")
     code = 137 if container.program.ends_after_term_s is None else container.program.term_code
     if container.program.ends_after_term_s is None:
         daemon.emit(container, "kill", signal="9")
@@ -149,7 +151,7 @@ def _find_ended(daemon: Daemon, container: Container, process: Process) -> None:
         container.exit_code, container.finished_at = 255, daemon.clock()
 
 
-def _restart_by_policy(daemon: Daemon, container: Container, *, was_running: bool) -> None:
+def _restart_by_policy(daemon: Daemon, container: Container) -> None:
     """At its start the daemon starts those whose policy says so. RestartCount begins at 0 again."""
     match container.restart:
         case EngineRestart.ALWAYS:
@@ -157,7 +159,9 @@ def _restart_by_policy(daemon: Daemon, container: Container, *, was_running: boo
         case EngineRestart.UNLESS_STOPPED:
             wanted = container.starts > 0 and not container.manually_stopped
         case EngineRestart.ON_FAILURE:
-            wanted = was_running and container.exit_code != 0
+            # Who stopped it, and when, does not matter: it ended with a failure, and has restarts left.
+            left = container.restart_limit == 0 or container.restart_count < container.restart_limit
+            wanted = container.starts > 0 and container.exit_code != 0 and left
         case _:
             wanted = False
     if wanted and not container.running and container.status is not Status.DEAD:
