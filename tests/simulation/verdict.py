@@ -144,7 +144,9 @@ def _is_known(world: "World", container: Container, session: Session | None) -> 
     made_by_us = (
         kind is None and "agentd.controller" in container.labels and container.labels.get("agentd.prefix") == prefix
     )
-    if made_by_us and session is None and dealt_with:
+    # What somebody has renamed could as well be a copy of a session's container: it is left alone.
+    named = container.name == f"{prefix}-{container.labels.get('agentd.session')}"
+    if made_by_us and named and session is None and dealt_with:
         world.violated("L1", f"{container.name} is ours, and no session is its")
 
 

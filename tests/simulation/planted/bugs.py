@@ -34,6 +34,7 @@ from controller.interfaces import Answer, Batch, EngineCursor
 from controller.loops import act, look, program, react, shutdown, sweep, target, waiting, watch, windows
 from controller.loops.inbox import Envelope, Item
 from controller.model.action import Action, ActionKind
+from controller.model.ids import ContainerId
 from controller.model.instant import Instant, after
 from controller.model.journal import JournalRow
 from controller.model.observation import EventSeen
@@ -347,7 +348,7 @@ async def _cursor_first(self: Any, items: Sequence[Item]) -> None:
         seen_until = self._condition.stream_seen_until
         cursor = EngineCursor(keys=[event.key for event in events], cursor=newest, seen_until=seen_until)
         await self._ledger.commit(Batch(stream=cursor))
-        await anyio.sleep(0.05)
+        await anyio.sleep(0.5)
     await _react(self, items)
 
 
@@ -365,12 +366,12 @@ def _by_the_wall(self: SimulatedClock) -> Instant:
     return self.wall()
 
 
-async def _clears_late(self: Any, **until: Any) -> None:
-    self._rung = anyio.Event()
-    await _waits(self, **until)
+async def _clears_late(self: Any, container: ContainerId, wish: Any) -> None:
+    await _one_look(self, container, wish)
+    self._wishes.pop(container, None)
 
 
-_waits = waiting.Bell.wait
+_one_look = look.Look._one
 
 
 BUGS: Final[tuple[Planted, ...]] = (
@@ -478,10 +479,14 @@ BUGS: Final[tuple[Planted, ...]] = (
     Planted(name="cursor committed early", plant=swapped(react.React, "_react", _cursor_first)),
     Planted(
         name="no shield",
-        plant=together(swapped(anyio, "CancelScope", _unshielded), swapped(committer, "CancelScope", _unshielded)),
+        plant=together(
+            swapped(anyio, "CancelScope", _unshielded),
+            swapped(committer, "CancelScope", _unshielded),
+            swapped(connection, "CancelScope", _unshielded),
+        ),
         scenario="one that runs",
         kind="cancel at step",
     ),
     Planted(name="wall clock for deadlines", plant=swapped(SimulatedClock, "now", _by_the_wall)),
-    Planted(name="late clear", plant=swapped(waiting.Bell, "wait", _clears_late)),
+    Planted(name="late clear", plant=swapped(look.Look, "_one", _clears_late)),
 )
