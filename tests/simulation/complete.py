@@ -127,6 +127,8 @@ def play(scenario: Scenario, mishap: Mishap = NOTHING) -> tuple[World, Space]:
     world.wire.lists = []
     if mishap is NOTHING:
         world.expect = scenario.expect
+    elif mishap.kind.startswith("kill"):
+        world.expect = scenario.expect_killed
     space = Space()
     world.timeline.at(scenario.quiet_at_s, lambda: _measure(world, space))
     _arrange(world, mishap, space)

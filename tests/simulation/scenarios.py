@@ -33,6 +33,8 @@ class Scenario:
     story: Story
     expect: Callable[[World], str] = lambda world: ""
     """What must have come of it when nothing went wrong: a complaint, or nothing."""
+    expect_killed: Callable[[World], str] = lambda world: ""
+    """What must have come of it also where the controller was killed at any boundary."""
     quiet_at_s: float = 60.0
     keep_s: float | None = 86_400.0
     """How long the container of a session at rest is kept."""
@@ -129,7 +131,9 @@ def watched(world: World) -> None:
 
 
 def stopped_by_somebody(world: World) -> None:
+    """And another one ends a moment before, so that there is something to commit when the stop is told."""
     create(world, 2.0, "one", spec(Program(), ALWAYS))
+    external(world, "beside", Program(runs_s=9.95), restart="no")
 
     def stop() -> None:
         container = world.daemon.named("agentd-one")
@@ -307,6 +311,13 @@ def _came_to(
     return complaint
 
 
+def _stays_down(world: World) -> str:
+    """What a person stopped stays down, whoever was there to see it."""
+    stopped = any(truth.what == "ended" and truth.by == "outsider" for truth in world.daemon.history)
+    alive = [one.name for one in world.daemon.containers.values() if one.alive]
+    return f"{', '.join(alive)} runs again, which a person had stopped" if stopped and alive else ""
+
+
 def _told_late(world: World) -> str:
     """An end that was committed more than two seconds after it came, though a stream was open."""
     for truth in world.daemon.history:
@@ -391,6 +402,7 @@ SCENARIOS: Final = (
         name="stopped by somebody",
         story=stopped_by_somebody,
         expect=_came_to(starts=1, running=0, reasons=("stopped_externally",)),
+        expect_killed=_stays_down,
     ),
     Scenario(
         name="an orphan",

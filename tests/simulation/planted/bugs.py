@@ -476,7 +476,12 @@ BUGS: Final[tuple[Planted, ...]] = (
     Planted(name="kept for ever", plant=swapped(pursuing, "is_kept_long_enough", _never_long_enough)),
     Planted(name="pruned without evidence", plant=swapped(keeping, "remove_container", _whatever_is_lost)),
     Planted(name="pruning takes the session", plant=swapped(outcomes, "is_pruning", _never_only_the_container)),
-    Planted(name="cursor committed early", plant=swapped(react.React, "_react", _cursor_first)),
+    Planted(
+        name="cursor committed early",
+        plant=swapped(react.React, "_react", _cursor_first),
+        scenario="stopped by somebody",
+        kind="kill after commit",
+    ),
     Planted(
         name="no shield",
         plant=together(
