@@ -1,63 +1,37 @@
-"""Churn and faults on a real engine for as long as one asks, with an eye on memory, descriptors and threads.
+"""Churn and faults on a real engine for as long as one asks, with an eye on memory, descriptors, threads and tasks.
 
     python -m tests.docker.soak --minutes 10 [--seed N] [--json FILE]
 
-At the end, and every few minutes, everything is at rest and the journal is held against the oracle. Prints one line a
-minute and a table; ends with 1 when anything was lost, invented, harmed, doubled or wrong, or when something grows.
+At the end, and every few minutes, everything is at rest and the journal is held against the oracle. In the second half
+the controller is not killed any more, while churn and the engine's faults go on: what one life holds is judged there.
+Prints one line a minute and a table; ends with 1 when anything was lost, invented, harmed, doubled or wrong, or when
+something grows.
 """
 
 import argparse
 import contextlib
 import json
 import random
+import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
+from tests.docker.growth import Sample, highest, judge_growth
 from tests.docker.kill_cycles import FAILING, LASTING, Stage, kill_daemon, stage
 from tests.support.controller_process import until
-from tests.support.engine_faults import frozen, kill_containerd, without_socket
+from tests.support.engine_faults import end_ghosts, frozen, kill_containerd, without_socket
 from tests.support.private_engine import missing
 
 JUDGE_EVERY_S: Final = 120.0
-WARM_UP_S: Final = 60.0
-"""Of each life of the controller: what it needs anyway is not growth."""
-RSS_SLOPE_MAX_MIB_PER_H: Final = 30.0
-"""Judged over lives of ten minutes and more; the journal's own growth is on disk."""
-FILES_MAX: Final = 120
-THREADS_MAX: Final = 40
+STEADY_PART: Final = 0.5
+"""Of the run: its end, in which the controller lives on."""
 JOBS_MAX: Final = 30
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """What one life of the controller holds at one moment."""
-
-    life: int
-    at_s: float
-    rss_mib: float
-    files: int
-    threads: int
-
-    @classmethod
-    def of(cls, pid: int, *, life: int, at_s: float) -> Self | None:
-        """From /proc; None when it is gone."""
-        try:
-            status = dict(
-                line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line
-            )
-            files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-        except OSError:
-            return None
-        if "VmRSS" not in status:
-            return None
-        rss_mib = int(status["VmRSS"].split()[0]) / 1024
-        return cls(life=life, at_s=at_s, rss_mib=rss_mib, files=files, threads=int(status["Threads"]))
+FAULTS: Final = ("of the controller", "of the daemon", "of containerd", "socket away")
 
 
 class Soak:
@@ -69,10 +43,14 @@ class Soak:
         self._began = time.monotonic()
         self._jobs: list[str] = []
         self._made = 0
+        self._steady = False
         self.life = 1
         self.done: Counter[str] = Counter()
         self.samples: list[Sample] = []
+        """After each deed, and at each rest."""
         self.faults: list[str] = []
+        self.told: list[str] = []
+        """Every deed and when, to understand a violation by."""
 
     @property
     def at_s(self) -> float:
@@ -83,10 +61,16 @@ class Soak:
         """Churn until the time is over; judge now and then and at the end."""
         judged_at = said_at = 0.0
         while self.at_s < seconds:
+            if not self._steady and self.at_s > seconds * (1 - STEADY_PART):
+                self._steady = True
+                self._judge()
+                judged_at = self.at_s
             deed, name = self._choose()
+            began = time.time_ns()
             with contextlib.suppress(OSError, ValueError, RuntimeError):
                 deed()
                 self.done[name] += 1
+            self.told.append(f"{began} to {time.time_ns()}: {name}")
             self._sample()
             if self.at_s - judged_at > JUDGE_EVERY_S:
                 self._judge()
@@ -111,6 +95,8 @@ class Soak:
             (0.6, self._freeze, "SIGSTOP of the daemon"),
             (0.6, self._hide_socket, "socket away"),
         ]
+        if self._steady:
+            menu = [each for each in menu if not each[2].endswith("of the controller")]
         weights = [weight for weight, _, _ in menu]
         _, deed, name = self._dice.choices(menu, weights)[0]
         return deed, name
@@ -164,7 +150,8 @@ class Soak:
     def _kill_containerd(self) -> None:
         with self._on.oracle.engine_down():
             kill_containerd(self._on.engine)
-            time.sleep(5)
+            # A start that it died in leaves a process that bars every further one, as with the daemon.
+            self._on.ghosts_count += end_ghosts(self._on.engine)
 
     def _freeze(self) -> None:
         with frozen(self._on.engine):
@@ -184,35 +171,19 @@ class Soak:
         found = self._on.settle()
         self.faults += [fault for fault in found.faults if fault not in self.faults]
         self.figures = found.figures()
+        self._sample(at_rest=True)
 
-    def _sample(self) -> None:
-        if self._on.controller.alive:
-            sample = Sample.of(self._on.controller.pid, life=self.life, at_s=self.at_s)
-            if sample is not None:
-                self.samples.append(sample)
-
-    def growth(self) -> tuple[float | None, list[str]]:
-        """The slope of the longest life in MiB an hour, and what is beyond its limit."""
-        complaints: list[str] = []
-        for what, limit in (("files", FILES_MAX), ("threads", THREADS_MAX)):
-            highest = max(getattr(one, what) for one in self.samples)
-            if highest > limit:
-                complaints.append(f"{highest} {what}, at most {limit} are expected")
-        longest, _ = Counter(one.life for one in self.samples).most_common(1)[0]
-        of_life = [one for one in self.samples if one.life == longest]
-        steady = [one for one in of_life if one.at_s - of_life[0].at_s > WARM_UP_S]
-        if len(steady) < 10:
-            return None, complaints
-        slope = _slope([one.at_s / 3600 for one in steady], [one.rss_mib for one in steady])
-        if steady[-1].at_s - steady[0].at_s > 600 and slope > RSS_SLOPE_MAX_MIB_PER_H:
-            complaints.append(f"memory grows by {slope:.1f} MiB an hour")
-        return slope, complaints
-
-
-def _slope(xs: list[float], ys: list[float]) -> float:
-    mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
-    spread = sum((x - mean_x) ** 2 for x in xs)
-    return sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread if spread else 0.0
+    def _sample(self, *, at_rest: bool = False) -> None:
+        sample = Sample.of(
+            self._on.controller,
+            life=self.life,
+            at_s=self.at_s,
+            sessions=self._made,
+            steady=self._steady,
+            at_rest=at_rest,
+        )
+        if sample is not None:
+            self.samples.append(sample)
 
 
 def main(arguments: list[str]) -> int:
@@ -224,28 +195,31 @@ def main(arguments: list[str]) -> int:
     if lacking := missing():
         print(f"no private engine here: {lacking}", file=sys.stderr)
         return 2
-    with (
-        tempfile.TemporaryDirectory(dir="/tmp", prefix="sk") as folder,
-        stage(Path(folder), shutdown_leave_running="true") as on,
-    ):
+    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="sk"))
+    with stage(folder, shutdown_leave_running="true") as on:
         soak = Soak(on, seed=asked.seed)
         soak.run(asked.minutes * 60)
-    slope, complaints = soak.growth()
+    steady, complaints = judge_growth(soak.samples)
     figures = {
         "minutes": round(soak.at_s / 60, 1),
         "lives": soak.life,
         "deeds": dict(soak.done),
-        "rss_mib_max": round(max(one.rss_mib for one in soak.samples), 1),
-        "rss_slope_mib_per_h": None if slope is None else round(slope, 2),
-        "files_max": max(one.files for one in soak.samples),
-        "threads_max": max(one.threads for one in soak.samples),
+        **highest(soak.samples),
+        **steady,
         **soak.figures,
     }
+    if steady["rss_grown_mib"] is None:
+        print("memory was not judged: the run was too short")
     if asked.json:
         asked.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(figures, indent=2))
     for fault in [*soak.faults[:40], *complaints]:
         print(fault)
+    if soak.faults:
+        print(*(told for told in soak.told if told.endswith(FAULTS)), sep="\n")
+        print(f"the ledger and the log are kept in {folder}")
+    else:
+        shutil.rmtree(folder)
     print(
         f"soak: {figures['minutes']} minutes, {len(soak.faults)} violations, {len(complaints)} complaints about growth"
     )

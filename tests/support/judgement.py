@@ -167,6 +167,8 @@ def _compare_runs(
     matched: dict[int, _Run] = {}
     begins = [attempt.started_at for attempt in attempts]
     for run in runs:
+        if _is_failed_start(run, known, oracle):
+            continue
         found.starts_count += 1
         at = bisect_right(begins, run.heard_at + SLACK_NS) - 1
         if at < 0 or (begins[at] <= run.after and run.after != run.heard_at) or at in matched:
@@ -179,6 +181,19 @@ def _compare_runs(
             _unheard(attempt, oracle, found, what="begins")
         elif attempt.ended_at is not None and matched[at].ended is None:
             _unheard(attempt, oracle, found, what="ends")
+
+
+def _is_failed_start(run: _Run, known: _Ledger, oracle: StreamOracle) -> bool:
+    """Whether the engine went down in a start of ours, and told of it with a lone `die`: nothing has run."""
+    is_lone = run.ended is not None and run.ended.at == run.after
+    return (
+        is_lone
+        and any(each.meets(run.heard_at, run.heard_at) for each in oracle.engine_deeds)
+        and any(
+            action["kind"] == "start" and action["decided_at"] <= run.heard_at <= action["drop_at"]
+            for action in known.actions[run.container]
+        )
+    )
 
 
 def _compare_one(run: _Run, attempt: _Attempt, known: _Ledger, found: Judgement) -> None:
@@ -209,8 +224,10 @@ def _missing(what: str, at: int, known: _Ledger, found: Judgement) -> None:
 def _unheard(attempt: _Attempt, oracle: StreamOracle, found: Judgement, *, what: str) -> None:
     end = attempt.body["finished_at"] or attempt.ended_at or attempt.started_at
     seen_from = attempt.started_at if what == "begins" else end - GAP_SLACK_NS
+    # A `die` comes after the container's FinishedAt: an engine that is killed in between never sends it.
+    seen_to = max(end, seen_from) if what == "begins" else end + GAP_SLACK_NS
     deaf = [*oracle.blind, *oracle.engine_deeds]
-    if any(one.meets(seen_from, max(end, seen_from)) for one in deaf):
+    if any(one.meets(seen_from, seen_to) for one in deaf):
         found.unheard_count += 1
     else:
         found.invented.append(f"{attempt.label} {what} at {attempt.started_at if what == 'begins' else end}")
