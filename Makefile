@@ -1,6 +1,6 @@
 # make test      everything that can run here, in a local environment made from constraints.txt
 # make check     the same, after format, lint, layer and type checks
-# make simulate  the simulated world: SEEDS=300 fresh seeds, or SEED=17 to replay one
+# make simulate  the simulated world: SEEDS=300 of them from FIRST=0 on, or SEED=17 to replay one
 # make soak      churn and faults on a real engine for MINUTES=10
 # make torture   power-loss images of the ledger
 # make diagnosis the truth table on a real engine, right / wrong / unknown per cause
@@ -41,7 +41,7 @@ format: $(BIN)/.ready
 	$(BIN)/ruff check --fix .
 
 simulate: $(BIN)/.ready
-	$(BIN)/python -m tests.simulation.run $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),300))
+	$(BIN)/python -m tests.simulation.run $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),300) --first $(or $(FIRST),0))
 
 soak: $(BIN)/.ready
 	$(BIN)/python -m tests.docker.soak --minutes $(MINUTES)

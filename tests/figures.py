@@ -1,9 +1,10 @@
 """The figures of `docs/reliability.md`, measured and written there: `python -m tests.figures`.
 
-Plays worlds, single faults and planted bugs for as long as it is told, kills a real controller and a real engine, and
-measures how fast a change is on record; and writes the table between the two marks. A long run that was recorded
-(`python -m tests.simulation.run --record FILE`) is told with `--record FILE`, and not played again; so are kills and
-measurements that were written down with `--json FILE`.
+Plays worlds for as long as it is told, all single faults and planted bugs, takes the power from the ledger, kills a
+real controller and a real engine, and measures how fast a change is on record; and writes the table between the two
+marks.
+A long run that was recorded (`python -m tests.simulation.run --record FILE`) is told with `--record FILE`, and not
+played again; so are kills and measurements that were written down with `--json FILE`, and what the others printed.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +23,7 @@ ROOT: Final = Path(__file__).parents[1]
 PAGE: Final = ROOT / "docs" / "reliability.md"
 BEGIN: Final = "<!-- figures: written by `make figures`, not by hand -->"
 END: Final = "<!-- end of figures -->"
+_BROKEN: Final = ("lost", "invented", "doubled", "harmed", "wrong")
 Figures = dict[str, float]
 
 
@@ -31,28 +33,32 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600.0, help="for how long worlds are played")
     parser.add_argument("--first", type=int, default=10_000, help="the first seed")
     parser.add_argument("--record", type=Path, help="what was played already, and is not played again")
-    parser.add_argument("--slice", default="1/4", help="which of the single faults, as K/N")
+    parser.add_argument("--slice", default="1/1", help="which of the single faults, as K/N")
     parser.add_argument("--faults", type=Path, help="what was printed when that part of them was played already")
+    parser.add_argument("--power", type=Path, help="what the images of a lost power came to already, as it was printed")
     parser.add_argument("--kills", default="100/20", help="how often controller and daemon are killed, as C/D")
     parser.add_argument("--killed", type=Path, help="what the kills came to already")
     parser.add_argument("--measured", type=Path, help="what was measured already")
     asked = parser.parse_args()
     worlds = _recorded(asked.record) if asked.record else _worlds(asked.seconds, asked.first)
-    faults = (
-        asked.faults.read_text(encoding="utf-8").strip().splitlines()[-1]
-        if asked.faults
-        else _last_line("simulation.complete", "--slice", asked.slice, "--stop", "1000000")
-    )
+    faults = _last_line_of(asked.faults, "simulation.complete", "--slice", asked.slice, "--stop", "1000000")
     planted = _last_line("simulation.planted")
+    power = _last_line_of(asked.power, "store.power_loss")
     kills = _written(asked.killed, "docker.kill_cycles", *_kills(asked.kills))
     measured = _written(asked.measured, "docker.measure")
-    table = _table(worlds, faults=faults, planted=planted, which=asked.slice, real=[*_of_kills(kills), *measured])
+    tried = {
+        f"single faults of the scenarios ({_part(asked.slice)})": faults,
+        "planted bugs found": planted,
+        "images of the ledger after a loss of power, or a kill": power,
+    }
+    table = _table(worlds, tried=tried, real=[*_of_kills(kills), *measured])
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     PAGE.write_text(f"{before}{BEGIN}\n\n{table}\n{END}{after}", encoding="utf-8")
     print(table)
-    return 1 if worlds["failed"] else 0
+    unkept = [kills[what] for what in (*_BROKEN, "extra_restarts") if kills[what]]
+    return 1 if worlds["failed"] or unkept or not all(" 0 failed" in told for told in tried.values()) else 0
 
 
 def _recorded(record: Path) -> Figures:
@@ -71,7 +77,7 @@ def _kills(asked: str) -> tuple[str, ...]:
 
 
 def _of_kills(told: dict[str, float]) -> list[tuple[str, str]]:
-    wrong = ", ".join(f"{told[what]} {what}" for what in ("lost", "invented", "doubled", "harmed", "wrong"))
+    wrong = ", ".join(f"{told[what]} {what}" for what in _BROKEN)
     return [
         (
             f"real engine: `kill -9` of the controller {told['controller_kills']} times, of the daemon "
@@ -110,6 +116,20 @@ def _last_line(module: str, *arguments: str) -> str:
     return said.strip().splitlines()[-1]
 
 
+def _last_line_of(already: Path | None, module: str, *arguments: str) -> str:
+    if already is not None:
+        return already.read_text(encoding="utf-8").strip().splitlines()[-1]
+    return _last_line(module, *arguments)
+
+
+def _commit() -> str:
+    """The code that was measured."""
+    asked = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return asked.stdout.strip() or "no commit"
+
+
 def _written(already: Path | None, module: str, *arguments: str) -> Any:
     """The JSON that a command writes into a file, or has written."""
     if already is not None:
@@ -126,11 +146,11 @@ def _begin(module: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def _table(worlds: Figures, *, faults: str, planted: str, which: str, real: Sequence[tuple[str, str]]) -> str:
+def _table(worlds: Figures, *, tried: Mapping[str, str], real: Sequence[tuple[str, str]]) -> str:
     crashes = sum(count for name, count in worlds.items() if name.startswith("life killed"))
     virtual_days = worlds.get("virtual_s", 0) / 86_400
     rows = [
-        ("measured", f"{datetime.now(tz=UTC):%Y-%m-%d %H:%M} UTC"),
+        ("written", f"{datetime.now(tz=UTC):%Y-%m-%d %H:%M} UTC, at {_commit()}"),
         ("seeds played", f"{worlds['seeds']:.0f}, of which {worlds['failed']:.0f} failed"),
         ("simulated time", f"{virtual_days:.1f} days"),
         ("lives of the controller", f"{worlds.get('lives', 0):.0f}, of which {crashes:.0f} ended by `kill -9`"),
@@ -139,12 +159,12 @@ def _table(worlds: Figures, *, faults: str, planted: str, which: str, real: Sequ
         ("strikes on daemons, containers, streams and clocks", f"{worlds.get('strikes', 0):.0f}"),
         ("requests that changed the engine, each judged before it left", f"{worlds.get('requests', 0):.0f}"),
         ("journal rows, each judged", f"{worlds.get('journal rows', 0):.0f}"),
+        ("seeds in which recall could be asked", f"{worlds.get('worlds asked for recall', 0):.0f}"),
         ("transitions on record", f"{worlds.get('transitions told', 0):.0f}"),
         ("transitions that a gap row covers", f"{worlds.get('transitions covered by a gap', 0):.0f}"),
         ("transitions lost without a sign", f"{worlds.get('transitions lost', 0):.0f}"),
         ("transitions invented", f"{worlds.get('transitions invented', 0):.0f}"),
-        (f"single faults of the twenty-one scenarios ({_part(which)})", faults),
-        ("planted bugs found", planted),
+        *tried.items(),
         *real,
     ]
     return "\n".join(["| what | figure |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in rows)]) + "\n"

@@ -345,6 +345,7 @@ class Oracle:
         self.look()
         verdict.at_the_end(self._world)
         if can_be_asked(self._world):
+            self.asked["worlds asked for recall"] += 1
             self.recall = recall(self._world)
             if self.recall.lost or self.recall.invented:
                 told = f"{self.recall.lost} transitions are lost without a sign, {self.recall.invented} are invented"
