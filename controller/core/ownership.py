@@ -70,7 +70,8 @@ def may_be_a_copy(name: str, labels: Mapping[str, str], rules: Rules) -> bool:
     """
     if LABEL_CONTROLLER not in labels or LABEL_SESSION not in labels:
         return False
-    return name != container_name(rules.prefix, SessionName(labels[LABEL_SESSION]))
+    told = (labels[LABEL_SESSION], claimed_name(labels, rules))
+    return name not in {container_name(rules.prefix, SessionName(session)) for session in told}
 
 
 def external_key(engine: str, name: str, labels: Mapping[str, str]) -> str:
