@@ -100,10 +100,14 @@ def _is_over(draft: Draft, attempt: Attempt, seen: ContainerSeen) -> None:
 
 
 def end_shown(attempt: Attempt, seen: ContainerSeen) -> End:
-    """The end that an inspect shows. An engine's 255, or a start that failed since, replaces no code that is known."""
+    """The end that an inspect shows. An engine's 255, or a start that failed since, replaces no code that is known.
+
+    Nor does anything replace one that an inspect has shown already: another code is that of a start after this run.
+    """
     end = end_of(seen.snapshot, died_at=attempt.died_at)
     known = attempt.exit.exit_code if attempt.exit is not None else None
-    vouched_for = end.exit_code is not None and (end.exit_code != INVENTED_CODE or attempt.died_at is None)
+    invented = end.exit_code == INVENTED_CODE and attempt.died_at is not None
+    vouched_for = end.exit_code is not None and not invented and not attempt.looked_at_end
     if known is None or vouched_for:
         return end
     return replace(end, exit_code=known, finished_at=attempt.finished_at)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from controller.model.action import OutcomeKind
-from controller.model.container import EventAction, Snapshot
+from controller.model.container import ContainerState, EventAction, Snapshot
 from controller.model.observation import LookCause, Verb
 from controller.model.phase import Phase
 from controller.model.reason import Reason
@@ -35,6 +35,17 @@ def test_a_start_that_failed_does_not_change_how_the_run_before_it_ended() -> No
     assert story.attempt.exit == ended.exit
     assert story.session.phase is Phase.STARTING
     assert not [row for row in story.rows if row.reason is Reason.START_FAILED]
+
+
+def test_a_container_that_could_not_be_removed_whole_shows_no_other_end_of_its_last_run() -> None:
+    story = running_session()
+    story(make.event(EventAction.DIE, 10, exit_code=0))
+    story(make.seen(make.exited(0, finished_s=10.0), seconds=11))
+    # Somebody's start failed, and then a removal: what that failed for stands where the start's error stood.
+    dead = replace(make.exited(127, finished_s=10.0), state=ContainerState.DEAD)
+    story(make.seen(dead, seconds=60, cause=LookCause.SWEEP))
+    assert story.attempt.exit is not None
+    assert (story.attempt.exit.exit_code, story.session.phase) == (0, Phase.STOPPED)
 
 
 def test_a_start_that_was_refused_opens_no_attempt_for_the_run_before_it() -> None:

@@ -14,7 +14,8 @@ THREADS_MAX: Final = 40
 TASKS_MAX: Final = 300
 TASKS_AT_REST_MAX: Final = 30
 """17 were measured: the loops, and what belongs to the edge and to one window of the stream."""
-TASKS_GROWTH_MAX: Final = 5
+TASKS_GROWTH_MAX: Final = 1
+"""One who asks may still be on the line."""
 WARM_UP_S: Final = 60.0
 """Of the steady stretch: what a life needs anyway is not growth."""
 JUDGED_MIN_S: Final = 60.0

@@ -31,6 +31,8 @@ JUDGE_EVERY_S: Final = 120.0
 STEADY_PART: Final = 0.5
 """Of the run: its end, in which the controller lives on."""
 JOBS_MAX: Final = 30
+REST_S: Final = 15.0
+"""Longer than two windows of the stream overlap."""
 FAULTS: Final = ("of the controller", "of the daemon", "of containerd", "socket away")
 
 
@@ -171,10 +173,29 @@ class Soak:
         found = self._on.settle()
         self.faults += [fault for fault in found.faults if fault not in self.faults]
         self.figures = found.figures()
-        self._sample(at_rest=True)
+        self._sample_at_rest()
 
-    def _sample(self, *, at_rest: bool = False) -> None:
-        sample = Sample.of(
+    def _sample(self) -> None:
+        if (sample := self._now()) is not None:
+            self.samples.append(sample)
+
+    def _sample_at_rest(self) -> None:
+        """The quietest moment of some seconds, or the first that is as quiet as the rest before."""
+        before = [one.tasks for one in self.samples if one.at_rest and one.life == self.life and one.tasks is not None]
+        found: list[tuple[int, Sample]] = []
+        began = time.monotonic()
+        while time.monotonic() - began < REST_S:
+            sample = self._now(at_rest=True)
+            if sample is not None and sample.tasks is not None:
+                found.append((sample.tasks, sample))
+                if before and sample.tasks <= before[-1]:
+                    break
+            time.sleep(0.2)
+        if found:
+            self.samples.append(min(found, key=lambda one: one[0])[1])
+
+    def _now(self, *, at_rest: bool = False) -> Sample | None:
+        return Sample.of(
             self._on.controller,
             life=self.life,
             at_s=self.at_s,
@@ -182,8 +203,6 @@ class Soak:
             steady=self._steady,
             at_rest=at_rest,
         )
-        if sample is not None:
-            self.samples.append(sample)
 
 
 def main(arguments: list[str]) -> int:

@@ -170,11 +170,18 @@ def _only_an_event_told(world: "World", attempt: dict[str, Any]) -> bool:
     """Whether nobody could look at the end, in a world where events get lost without a sign, or come seconds late.
 
     Then a `die` may be that of a run whose `start` was among those that were lost, or fell into a gap that is closed by
-    the time the `die` is there. Behind a half-open stream it is told as likely.
+    the time the `die` is there. Behind a half-open stream it is told as likely; or, in the moment between the next
+    stream's beginning and the end that it did not have, as certain, and the gap row that follows covers it.
     """
     likely = attempt["exit"]["confidence"] == "likely"
     struck = world.menu.fired["events: dropped"] + world.menu.fired["events: delayed"] > 0
-    return (struck or (world.struck["half-open stream"] > 0 and likely)) and not attempt["evidence_kept"]
+    half_open = world.struck["half-open stream"] > 0 and (likely or _was_half_open(world, attempt["died_at"]))
+    return (struck or half_open) and not attempt["evidence_kept"]
+
+
+def _was_half_open(world: "World", died_at: int | None) -> bool:
+    covering = "SELECT 1 FROM gaps WHERE cause = 'stream half open' AND opened_at <= ?1 AND closed_at >= ?1"
+    return died_at is not None and bool(world.oracle.query(covering, died_at))
 
 
 def at_the_end(world: "World") -> None:
