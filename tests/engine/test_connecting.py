@@ -55,17 +55,17 @@ async def test_the_api_version_is_negotiated_at_each_connect(folder: Path) -> No
         assert (await backend.connect()).api_version == "1.24"
 
 
+async def _list_them(backend: DockerBackend, caught: list[EngineError]) -> None:
+    try:
+        await backend.list_external()
+    except EngineError as error:
+        caught.append(error)
+
+
 async def test_a_replaced_connection_leaves_no_call_hanging(folder: Path) -> None:
     async with connected(folder, lambda _: Delay(60)) as (backend, _), anyio.create_task_group() as group:
         caught: list[EngineError] = []
-
-        async def list_them() -> None:
-            try:
-                await backend.list_external()
-            except EngineError as error:
-                caught.append(error)
-
-        group.start_soon(list_them)
+        group.start_soon(_list_them, backend, caught)
         await anyio.wait_all_tasks_blocked()
         await backend.connect()
     assert [type(error) for error in caught] == [EngineUnavailable]
@@ -76,15 +76,8 @@ async def test_a_connection_that_breaks_while_it_is_replaced_is_no_defect(folder
     # aiohttp repeats a question whose connection broke, and may find its client closed by then: when exactly is luck.
     async with connected(folder, lambda _: Delay(60)) as (backend, proxy), anyio.create_task_group() as group:
         caught: list[EngineError] = []
-
-        async def list_them() -> None:
-            try:
-                await backend.list_external()
-            except EngineError as error:
-                caught.append(error)
-
         for _ in range(4):
-            group.start_soon(list_them)
+            group.start_soon(_list_them, backend, caught)
         while proxy.asked(lambda request: request.is_list) < 4:
             await anyio.lowlevel.checkpoint()
         proxy.kill_all()

@@ -5,13 +5,14 @@ are played, `AGENTD_SIMULATION_SEEDS` how many there are at the least (CI: 150 s
 """
 
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
 import pytest
+
+from tests.support.commit_number import drawn_by_commit
 
 ROOT: Final = Path(__file__).parents[2]
 KEPT: Final = Path(__file__).parents[1] / "seeds.txt"
@@ -41,13 +42,6 @@ def begin(module: str, *arguments: str, hash_seed: str = "random") -> subprocess
     )
 
 
-def fresh(below: int) -> int:
-    """A number that each commit draws anew, so that a run of one commit can be repeated; else, a random one."""
-    asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=False, capture_output=True, text=True)
-    commit = asked.stdout.strip()
-    return int(commit[:15], 16) % below if commit else random.SystemRandom().randrange(below)
-
-
 def end(*processes: subprocess.Popen[str]) -> list[tuple[int, str]]:
     """Exit code and output of each."""
     said = [process.communicate()[0] for process in processes]
@@ -64,7 +58,7 @@ def test_no_kept_seed_fails_again() -> None:
 
 @pytest.mark.timeout(900)
 def test_fresh_worlds_hold_every_invariant() -> None:
-    first = fresh(10**9)
+    first = drawn_by_commit(10**9)
     running = [
         begin(
             "run",
@@ -95,7 +89,7 @@ def test_worlds_end_alike_whatever_becomes_of_their_events() -> None:
 @pytest.mark.timeout(900)
 def test_a_slice_of_the_single_faults_harms_nothing() -> None:
     width = 8
-    turn = fresh(width // PROCESSES)
+    turn = drawn_by_commit(width // PROCESSES)
     running = [
         begin("complete", "--slice", f"{turn * PROCESSES + place + 1}/{width}", "--seconds", str(SLICE_SECONDS))
         for place in range(PROCESSES)

@@ -1,28 +1,19 @@
 """Examples that each commit draws anew: what CI tries differs from commit to commit, and can be tried again."""
 
 import os
-import random
-import subprocess
 from collections.abc import Callable
 from functools import wraps
-from pathlib import Path
 from typing import Final, ParamSpec
 
 from hypothesis import note, seed
+
+from tests.support.commit_number import drawn_by_commit
 
 Arguments = ParamSpec("Arguments")
 _VARIABLE: Final = "AGENTD_EXAMPLES_SEED"
 
 
-def _of_commit() -> int:
-    asked = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, check=False, capture_output=True, text=True
-    )
-    commit = asked.stdout.strip()
-    return int(commit[:15], 16) % 10**9 if commit else random.SystemRandom().randrange(10**9)
-
-
-SEED: Final = int(os.environ.get(_VARIABLE) or _of_commit())
+SEED: Final = int(os.environ.get(_VARIABLE) or drawn_by_commit(10**9))
 
 
 def anew(test: Callable[Arguments, None]) -> Callable[Arguments, None]:
