@@ -75,6 +75,10 @@ def about_ended(draft: Draft, attempt: Attempt, seen: EventSeen) -> None:
     """Events that come after the end was told, and belong to it."""
     event = seen.event
     match event.action:
+        case EventAction.DIE if is_of_a_run_after(attempt, event):
+            # Its `start` is still to come, was lost, or is this late itself: a look knows.
+            draft.tell(reason=Reason.UNEXPECTED, message="an end was told, long after that of the run that is known")
+            draft.look(tail=True)
         case EventAction.DIE if attempt.died_at is None:
             died = replace(attempt, died_at=event.at, died_after_gap=seen.after_gap)
             draft.session = replace(draft.session, attempt=died)

@@ -105,12 +105,17 @@ def end_shown(attempt: Attempt, seen: ContainerSeen) -> End:
     Nor does anything replace one that an inspect has shown already: another code is that of a start after this run.
     """
     end = end_of(seen.snapshot, died_at=attempt.died_at)
-    known = attempt.exit.exit_code if attempt.exit is not None else None
-    invented = end.exit_code == INVENTED_CODE and attempt.died_at is not None
-    vouched_for = end.exit_code is not None and not invented and not attempt.looked_at_end
-    if known is None or vouched_for:
+    told = attempt.exit
+    if told is None:
         return end
-    return replace(end, exit_code=known, finished_at=attempt.finished_at)
+    if told.exit_code is None:
+        # With the words of a start that had failed by then: the code beside them was that start's, and still is.
+        was_spoilt = attempt.looked_at_end and bool(told.error) and attempt.started_at is not None
+        return replace(end, exit_code=None, error=told.error) if was_spoilt else end
+    invented = end.exit_code == INVENTED_CODE and attempt.died_at is not None
+    if end.exit_code is not None and not invented and not attempt.looked_at_end:
+        return end
+    return replace(end, exit_code=told.exit_code, finished_at=attempt.finished_at)
 
 
 def tells_of_a_later_start(attempt: Attempt, snapshot: Snapshot) -> bool:

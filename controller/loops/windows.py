@@ -197,10 +197,11 @@ class Windows:
             self._pass_on(replay.take(item), replay)
 
     def _pass_on(self, lines: list[Line], replay: Replay) -> None:
+        # First whether anything is missing before them: it says what they are worth.
+        self._tell(replay)
         for line in lines:
             if line.event not in self._seen:
                 self._on.line(line)
-        self._tell(replay)
 
     def _tell(self, replay: Replay) -> None:
         if not self._has_settled and replay.continuous is not None:

@@ -262,6 +262,19 @@ def test_a_run_between_two_that_are_known_is_told_and_its_events_are_no_others()
     assert story.session.phase is Phase.RUNNING
 
 
+def test_an_end_told_before_its_start_is_not_that_of_the_run_before() -> None:
+    story, facts = watched(EngineRestart.ALWAYS)
+    waits = replace(make.exited(1, started_s=1, finished_s=3), facts=facts, state=ContainerState.RESTARTING)
+    story(make.seen(waits, seconds=3.1))
+    story(make.event(EventAction.DIE, 5, exit_code=1))
+    assert story.attempt.died_at is None
+    assert [row.reason for row in story.last.rows] == [Reason.UNEXPECTED]
+    assert story.last.looks
+    story(make.event(EventAction.START, 4.8))
+    assert story.session.attempt_count == 2
+    assert story.attempt.started_at == make.at(4.8)
+
+
 def test_a_run_that_began_after_the_end_and_before_the_removal_is_told() -> None:
     story, facts = watched(EngineRestart.ALWAYS)
     story(make.event(EventAction.DIE, 5, exit_code=1))

@@ -77,6 +77,15 @@ def test_the_code_of_a_start_that_failed_is_not_told_of_the_run_before_it() -> N
     assert (story.attempt.exit.exit_code, story.attempt.exit.error) == (None, "task already exists")
 
 
+def test_nor_is_it_once_a_removal_that_failed_has_taken_the_words_beside_it() -> None:
+    story = running_session()
+    story(make.seen(_spoilt(), seconds=60, cause=LookCause.SWEEP))
+    story(make.seen(replace(_spoilt(), state=ContainerState.DEAD, error=""), seconds=90, cause=LookCause.SWEEP))
+    assert story.attempt.exit is not None
+    assert (story.attempt.exit.exit_code, story.attempt.exit.error) == (None, "task already exists")
+    assert story.session.reason is Reason.START_FAILED
+
+
 def test_a_255_that_a_restarted_engine_invents_does_not_replace_the_code_of_the_die_event() -> None:
     story = running_session()
     story(make.event(EventAction.DIE, 10, exit_code=3))

@@ -13,6 +13,7 @@ from controller.loops.gaps import Gaps
 from controller.loops.inbox import Envelope, Inbox, Note, Slot
 from controller.loops.replay import SEEN_MIN, Replay, SeenEvents
 from controller.model.container import EngineEvent, EventAction
+from controller.model.exit import Confidence
 from controller.model.ids import ContainerId, EngineId
 from controller.model.instant import Instant, after, seconds_between
 from controller.model.journal import RowKind
@@ -101,6 +102,21 @@ async def test_a_life_whose_replay_proves_nothing_begins_with_a_gap(tmp_path: Pa
         [gap] = await stage.gaps()
         assert gap.cause == "controller down"
         assert gap.closed_at is not None
+
+
+async def test_the_event_that_shows_that_others_are_missing_may_be_that_of_a_later_run_itself(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    container = engine.add("web", labels=WATCHED)
+    async with on_stage(tmp_path, engine) as stage:
+        await _paused(stage, engine, container)
+    engine.memory.clear()
+    async with on_stage(tmp_path, engine, ready=False) as stage:
+        await stage.until(lambda: engine.open_streams_count == 1)
+        engine.exit(container, 3)
+        row = await stage.row(lambda row: row.draft.to_phase is Phase.FAILED)
+        assert row.draft.source is Source.EVENT
+        assert row.draft.exit is not None
+        assert row.draft.exit.confidence is Confidence.LIKELY
 
 
 async def test_a_break_before_the_first_event_is_a_gap_too(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from controller.model.reason import Reason
 from tests.simulation.faults import STREAM_FAULTS
 from tests.simulation.nemesis import STRIKES
 from tests.simulation.playing import Shape, run_seed, told
+from tests.simulation.rarer import RARE
 from tests.simulation.sqlite import FAILURES
 from tests.simulation.world import World
 
@@ -195,7 +196,7 @@ def never_reached(result: Result) -> list[str]:
     wanted = [f"{kind}: {fault}" for kind in _KINDS for fault in ALWAYS_POSSIBLE]
     wanted += [f"{kind}: {fault}" for fault, kinds in _ONLY.items() for kind in kinds]
     wanted += [f"events: {what}" for what in STREAM_FAULTS]
-    wanted += [f"strike: {name}" for name in STRIKES]
+    wanted += [f"strike: {name}" for name in (*STRIKES, *RARE)]
     wanted += [f"disk: {failure.name}" for failure in FAILURES]
     wanted += [f"reason: {reason.value}" for reason in Reason if reason not in UNREACHED]
     return [what for what in wanted if not result.reached[what]]

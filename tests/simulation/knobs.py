@@ -18,6 +18,7 @@ from controller.settings import Settings
 from tests.simulation.daemon import Traits
 from tests.simulation.faults import CALL_FAULTS, Fault
 from tests.simulation.keeping import kept
+from tests.simulation.nemesis import CLOCKS
 
 SIZES: Final = (2, 5, 10, 20)
 _LOOP_KNOBS: Final[tuple[tuple[str, str, tuple[float, ...]], ...]] = (
@@ -59,6 +60,8 @@ NEMESES: Final = (
     "kill controller",
     "stop controller",
 )
+RECALL: Final = "recall-"
+"""A seed that begins so draws a world in which every transition must be on record, or its absence."""
 
 
 @dataclass(kw_only=True)
@@ -152,6 +155,16 @@ def usual(drawn: Knobs) -> Knobs:
         crash_steps=None,
         inbox_size=INBOX_SIZE,
         loop_knobs=[],
+    )
+
+
+def recallable(drawn: Knobs) -> Knobs:
+    """The same world without what makes it pointless to count what is on record: see `recall.py`."""
+    return replace(
+        drawn,
+        settings=replace(drawn.settings, retain_days=30.0),
+        event_faults={**drawn.event_faults, "drop": 0.0},
+        nemeses={name: rate for name, rate in drawn.nemeses.items() if name not in CLOCKS},
     )
 
 

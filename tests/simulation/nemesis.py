@@ -7,7 +7,7 @@ nemesis does to a container it does as an outsider, through the engine, as a per
 import contextlib
 import random
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from controller.errors import EngineError, EngineRefused
 from controller.loops.inbox import INBOX_SIZE
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 Strike = Callable[["World", random.Random], str]
+CLOCKS: Final = ("wall jumps", "engine clock jumps")
 
 
 def unleash(world: "World") -> None:
@@ -49,6 +50,11 @@ def _appointment(world: "World", name: str, rng: random.Random) -> Callable[[], 
             world.tell(f"nemesis: {name} {said}")
 
     return act
+
+
+def clocks_were_set(world: "World") -> bool:
+    """Whether ours or the engine's was: then little can be said about ages and orders."""
+    return any(world.struck[what] for what in CLOCKS)
 
 
 def calm(world: "World") -> None:
@@ -148,7 +154,8 @@ def _cut(world: "World", rng: random.Random) -> str:
 # --- containers --------------------------------------------------------------------------------------------------
 
 
-def _pick(world: "World", rng: random.Random, wanted: Callable[[Container], bool]) -> Container | None:
+def pick(world: "World", rng: random.Random, wanted: Callable[[Container], bool]) -> Container | None:
+    """One that somebody could get at just now."""
     if not world.daemon.up or world.daemon.stopping or world.daemon.frozen:
         return None
     found = [container for container in world.daemon.containers.values() if wanted(container)]
@@ -176,7 +183,7 @@ def _dies(world: "World", rng: random.Random) -> str:
 
 
 def _out_of_memory(world: "World", rng: random.Random) -> str:
-    container = _pick(world, rng, _alive)
+    container = pick(world, rng, _alive)
     if container is None:
         return ""
     world.daemon.out_of_memory(container)
@@ -184,7 +191,7 @@ def _out_of_memory(world: "World", rng: random.Random) -> str:
 
 
 def _stops(world: "World", rng: random.Random) -> str:
-    container = _pick(world, rng, lambda one: one.running)
+    container = pick(world, rng, lambda one: one.running)
     if container is None:
         return ""
     world.daemon.stop(container, grace_s=rng.choice((0, 1, 10)), done=lambda _: None, by="outsider")
@@ -192,7 +199,7 @@ def _stops(world: "World", rng: random.Random) -> str:
 
 
 def _kills(world: "World", rng: random.Random) -> str:
-    container = _pick(world, rng, lambda one: one.running)
+    container = pick(world, rng, lambda one: one.running)
     if container is None:
         return ""
     world.daemon.kill(container, 9)
@@ -200,7 +207,7 @@ def _kills(world: "World", rng: random.Random) -> str:
 
 
 def _hangs_up(world: "World", rng: random.Random) -> str:
-    container = _pick(world, rng, _alive)
+    container = pick(world, rng, _alive)
     if container is None:
         return ""
     signal = world.dice(f"signal at {world.timeline.now}").choice((1, 1, 1, 10, 18, 28, 34, 36))
@@ -209,7 +216,7 @@ def _hangs_up(world: "World", rng: random.Random) -> str:
 
 
 def _restarts(world: "World", rng: random.Random) -> str:
-    container = _pick(world, rng, lambda one: one.status is not Status.PAUSED)
+    container = pick(world, rng, lambda one: one.status is not Status.PAUSED)
     if container is None:
         return ""
     world.daemon.restart(container, grace_s=rng.choice((0, 1, 10)))
@@ -217,7 +224,7 @@ def _restarts(world: "World", rng: random.Random) -> str:
 
 
 def _removes(world: "World", rng: random.Random) -> str:
-    container = _pick(world, rng, lambda one: True)
+    container = pick(world, rng, lambda one: True)
     if container is None:
         return ""
     if container.running:
@@ -228,7 +235,7 @@ def _removes(world: "World", rng: random.Random) -> str:
 
 
 def _pauses(world: "World", rng: random.Random) -> str:
-    container = _pick(world, rng, _alive)
+    container = pick(world, rng, _alive)
     if container is None:
         return ""
     world.daemon.pause(container)
@@ -242,7 +249,7 @@ def _pauses(world: "World", rng: random.Random) -> str:
 
 
 def _renames(world: "World", rng: random.Random) -> str:
-    container = _pick(world, rng, lambda one: True)
+    container = pick(world, rng, lambda one: True)
     if container is None:
         return ""
     name = f"renamed-{rng.randrange(10_000)}"
@@ -252,7 +259,7 @@ def _renames(world: "World", rng: random.Random) -> str:
 
 
 def _recreates(world: "World", rng: random.Random) -> str:
-    container = _pick(world, rng, lambda one: "agentd.watch" in one.labels)
+    container = pick(world, rng, lambda one: "agentd.watch" in one.labels)
     if container is None:
         return ""
     world.daemon.remove(container, force=True, by="outsider")
@@ -347,45 +354,6 @@ def rarer_labels(rng: random.Random) -> dict[str, str]:
         "com.docker.compose.container-number": "1",
     }
     return {**dict(rng.sample(sorted(asked.items()), rng.choice((1, 2)))), **(compose if rng.random() < 0.5 else {})}
-
-
-def spoil_programs(world: "World") -> None:
-    """In one world of four a container cannot be started for a while, though it has run: by dice of its own."""
-    dice = world.dice("spoilt programs")
-    for when in moments(world, dice, dice.choice((0.0, 0.0, 0.0, 2.0))):
-        world.timeline.at(when, lambda: _spoil(world, dice))
-
-
-def update_policies(world: "World") -> None:
-    """In one world of four somebody changes the engine's own restart policy of a container: by dice of its own."""
-    dice = world.dice("updated policies")
-    for when in moments(world, dice, dice.choice((0.0, 0.0, 0.0, 2.0))):
-        world.timeline.at(when, lambda: _update(world, dice))
-
-
-def _update(world: "World", dice: random.Random) -> None:
-    container = _pick(world, dice, lambda one: not one.auto_remove)
-    if container is not None:
-        container.restart = dice.choice(tuple(EngineRestart))
-        world.struck["updated policy"] += 1
-        world.tell(f"nemesis: {container.name} has the policy {container.restart} from now on")
-        world.daemon.emit(container, "update")
-
-
-def _spoil(world: "World", dice: random.Random) -> None:
-    found = [container for container in world.daemon.containers.values() if not container.program.start_fails]
-    if not found:
-        return
-    container = dice.choice(found)
-    before, container.program = container.program, Program(start_fails=True)
-    world.struck["spoilt program"] += 1
-    world.tell(f"nemesis: {container.name} cannot be started from now on")
-
-    def heal() -> None:
-        if not world.menu.calm:
-            container.program = before
-
-    world.timeline.after(dice.choice((20.0, 120.0)), heal)
 
 
 # --- machines ----------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from controller.model.instant import NANOS_PER_S
+from tests.simulation.nemesis import clocks_were_set
 from tests.simulation.timeline import EPOCH
 
 if TYPE_CHECKING:
@@ -34,8 +35,7 @@ class Recall:
 
 def can_be_asked(world: "World") -> bool:
     """Whether the count means anything in this world."""
-    clocks = world.struck["wall jumps"] + world.struck["engine clock jumps"]
-    return not clocks and world.knobs.settings.retain_days > 1 and not world.menu.drop
+    return not clocks_were_set(world) and world.knobs.settings.retain_days > 1 and not world.menu.drop
 
 
 def recall(world: "World") -> Recall:

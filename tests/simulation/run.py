@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from tests.simulation.campaign import M2_PER, Result, campaign, never_reached
+from tests.simulation.knobs import RECALL
 from tests.simulation.playing import Shape, run_seed, told
 
 
@@ -28,6 +29,7 @@ def main() -> int:
     parser.add_argument("--sessions", type=int, help="so many sessions in each world, not as drawn")
     parser.add_argument("--minutes", type=float, help="so long until the quiet hour, not as drawn")
     parser.add_argument("--usual", action="store_true", help="settings as people have them, of every fault a little")
+    parser.add_argument("--recall", action="store_true", help="only worlds in which recall can be asked (recall-SEED)")
     parser.add_argument("--digests", action="store_true", help="print each seed's digest")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON line, too")
     parser.add_argument("--stop", type=int, default=10, help="give up after so many failures")
@@ -43,7 +45,8 @@ def main() -> int:
 
 
 def _many(asked: argparse.Namespace, shape: Shape) -> int:
-    seeds = asked.only or [str(number) for number in range(asked.first, asked.first + asked.seeds)]
+    kind = RECALL if asked.recall else ""
+    seeds = asked.only or [f"{kind}{number}" for number in range(asked.first, asked.first + asked.seeds)]
     began, total = time.monotonic(), Result()
     for result in campaign(
         seeds,

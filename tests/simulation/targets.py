@@ -13,6 +13,7 @@ from tests.simulation import keeping
 from tests.simulation.containers import Container
 from tests.simulation.exchange import Request
 from tests.simulation.neighbour import is_neighbours
+from tests.simulation.nemesis import clocks_were_set
 
 if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
@@ -22,7 +23,7 @@ MOVED_ON_S: Final = 15.0
 """A target that was started again this long ago must not be stopped for what was decided about its earlier run."""
 EARLY_SLACK_S: Final = 1.0
 SHORTEST_BACKOFF_S: Final = 10.0
-_NEVER: Final = ("foreign", "controller", "plain")
+_NEVER: Final = ("foreign", "controller", "plain", "copy")
 _ON_OUR_OWN: Final = ("the controller stops", "its time is over", "no record knows it")
 """Reasons for which nothing is ever done to an external container."""
 
@@ -102,7 +103,7 @@ def _same_run(world: "World", request: Request, action: dict[str, Any], containe
 
 def _not_early(world: "World", oracle: "Oracle", request: Request, container: Container) -> None:
     """Only where no clock was set: a set clock may make it early across lives, and the engine's its objects' ages."""
-    if world.struck["wall jumps"] or world.struck["engine clock jumps"]:
+    if clocks_were_set(world):
         return
     if request.reason == "no record knows it" and world.bystanders.get(container.id) == "orphan":
         age_s = world.timeline.now - world.oracle.created_at(container.id)

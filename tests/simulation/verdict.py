@@ -26,6 +26,7 @@ from controller.store import codec
 from tests.simulation import keeping
 from tests.simulation.containers import Container, Status
 from tests.simulation.daemon import Truth
+from tests.simulation.nemesis import clocks_were_set
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -200,7 +201,7 @@ def at_the_end(world: "World") -> None:
         if told is None or told["exit_code"] is None or truth is None:
             continue
         # An event belongs to a run by the engine's clock, and cannot be told from another's while that is being set.
-        clocks_set = sum(world.struck[what] for what in ("engine clock jumps", "wall jumps")) > 0
+        clocks_set = clocks_were_set(world)
         # Behind a half-open stream an engine may have been away without anybody knowing.
         invented = told["exit_code"] == 255 and world.struck["half-open stream"] > 0
         # Such an end is told as likely, with its reason: events were missing, and no look has shown that run since.

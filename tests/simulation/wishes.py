@@ -169,7 +169,7 @@ def _rare(world: "World", rng: random.Random) -> Wish:
     if what == "adopt" and found:
         container = _asked_for_adoption(world, rng.choice(found))
         kind = world.bystanders.get(container.id, "" if container.labels else "plain")
-        if kind in ("external", "orphan", "plain", "foreign"):
+        if kind in ("external", "orphan", "plain", "foreign", "copy"):
             world.bystanders[container.id] = "adopted"  # From now on it may be ours: nobody knows who was heard.
         return Wish(at=now, what=what, session=rng.choice((container.id, container.name, container.id[:12])))
     if what == READ:

@@ -29,10 +29,11 @@ from tests.simulation.engine import travel
 from tests.simulation.exchange import Wire
 from tests.simulation.faults import FaultMenu
 from tests.simulation.http_edge import forget_all
-from tests.simulation.knobs import Knobs, draw, remove_slowly, turned, usual
+from tests.simulation.knobs import RECALL, Knobs, draw, recallable, remove_slowly, turned, usual
 from tests.simulation.loop import SimulatedLoop, Stalled, live
-from tests.simulation.nemesis import calm, moments, run_bystander, spoil_programs, unleash, update_policies
+from tests.simulation.nemesis import calm, moments, run_bystander, unleash
 from tests.simulation.oracle import Oracle
+from tests.simulation.rarer import strike_rarely
 from tests.simulation.shortcuts import lent
 from tests.simulation.sqlite import Disk
 from tests.simulation.timeline import Timeline
@@ -85,6 +86,8 @@ class World:
         )
         if as_usual:
             self.knobs = usual(self.knobs)
+        if seed.startswith(RECALL):
+            self.knobs = recallable(self.knobs)
         self.still_s = max(STILL_LEAST_S, STILL_TURNS * self.knobs.slowest_turn_s)
         self.daemon = Daemon(timeline=self.timeline, rng=self.dice("engine"), traits=self.knobs.traits)
         self.daemon.missing_images.add("no-such")
@@ -268,8 +271,7 @@ class World:
         unleash(self)
         make_wishes(self)
         self._cancels()
-        spoil_programs(self)
-        update_policies(self)
+        strike_rarely(self)
 
     def _cancels(self) -> None:
         """Now and then somebody who embeds the program cancels it: on dice of its own."""

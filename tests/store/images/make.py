@@ -21,14 +21,13 @@ from typing import Final
 
 from controller.settings import Settings
 from tests.simulation.knobs import draw
+from tests.simulation.nemesis import CLOCKS
 from tests.simulation.world import World
 
 ROWS_MAX: Final = 600
 """Of the journal: an image is to stay small."""
 BEGIN_S: Final = 30.0
 RARE_WORTH: Final = 8
-_CLOCKS: Final = ("wall jumps", "engine clock jumps")
-"""Not struck in these worlds: what is in the image is then of one known time."""
 _WANTED: Final = {
     ("session", "requested running 1"),
     ("session", "external running 1"),
@@ -113,7 +112,8 @@ def play(seed: str, folder: Path, best: Best) -> None:
         sources={"AGENTD_AGENT_URL": "environment"},
         retain_days=0.001,
     )
-    knobs.nemeses = {name: rate for name, rate in knobs.nemeses.items() if name not in _CLOCKS}
+    # What is in the image is to be of one known time.
+    knobs.nemeses = {name: rate for name, rate in knobs.nemeses.items() if name not in CLOCKS}
     knobs.loop_knobs = [*knobs.loop_knobs, ("controller.loops.prune", "EVERY_S", 60.0)]
     world = World(seed, folder, knobs=knobs)
 
