@@ -13,7 +13,7 @@ from controller.model.container import ContainerState, ListedContainer
 from controller.model.ids import ContainerId, SessionId, SessionName
 from controller.model.instant import Instant, seconds_between
 from controller.model.phase import Health, Phase
-from controller.model.session import Origin, Session
+from controller.model.session import Attempt, Origin, Session
 
 MASS_ABSENCE_COUNT: Final = 3
 MASS_ABSENCE_SHARE: Final = 0.2
@@ -96,9 +96,9 @@ def agrees(session: Session, row: ListedContainer) -> bool:
             return session.phase is Phase.PENDING or (session.phase is Phase.STARTING and is_ours_to_start(session))
         case ContainerState.RUNNING:
             told = row.health not in (Health.UNKNOWN, session.health)
-            return session.phase in (Phase.RUNNING, Phase.STOPPING) and not told
+            return session.phase in (Phase.RUNNING, Phase.STOPPING) and not told and not is_hearsay(session.attempt)
         case ContainerState.PAUSED:
-            return session.phase is Phase.PAUSED
+            return session.phase is Phase.PAUSED and not is_hearsay(session.attempt)
         case ContainerState.RESTARTING:
             return session.phase is Phase.BACKOFF
         case ContainerState.EXITED | ContainerState.DEAD:
@@ -111,6 +111,11 @@ def agrees(session: Session, row: ListedContainer) -> bool:
             return False
         case _:
             assert_never(row.state)
+
+
+def is_hearsay(attempt: Attempt | None) -> bool:
+    """Whether only events tell of this run, or of its end: the look at it may have died with an earlier life."""
+    return attempt is not None and (attempt.provisional or (attempt.died_at is not None and attempt.ended_at is None))
 
 
 def _of_listed(
@@ -145,6 +150,8 @@ def _of_known(row: ListedContainer, session: Session | None, *, engine_now: Inst
     if agrees(session, row):
         claimed = session.is_external and row.labels.get(LABEL_PREFIX) == rules.prefix
         return _spared(row, "it is watched, so it is never an orphan", session.name) if claimed else None
+    if is_hearsay(session.attempt):
+        return _finding(FindingKind.MISMATCH, row, "only events have told of its present run", session.name)
     return _finding(
         FindingKind.MISMATCH, row, f"the list says {row.state}, the ledger says {session.phase}", session.name
     )

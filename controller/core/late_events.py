@@ -4,6 +4,7 @@ They complete a record, or say that one is missing. Only a `stop` that explains 
 """
 
 from dataclasses import replace
+from typing import Final
 
 from controller.core.draft import Draft
 from controller.core.event_facts import believed, is_of_a_run_after, over_at, with_kill
@@ -16,6 +17,15 @@ from controller.model.observation import EventSeen
 from controller.model.phase import Phase
 from controller.model.reason import ACTOR_EXTERNAL, Reason
 from controller.model.session import Attempt
+
+_STATES: Final = (
+    EventAction.PAUSE,
+    EventAction.UNPAUSE,
+    EventAction.HEALTH,
+    EventAction.RESTART,
+    EventAction.UPDATE,
+)
+"""What these tell is a state that a look shows."""
 
 
 def about_earlier(draft: Draft, attempt: Attempt, seen: EventSeen) -> None:
@@ -35,6 +45,9 @@ def about_earlier(draft: Draft, attempt: Attempt, seen: EventSeen) -> None:
         complete_earlier(draft, died, end=End(exit_code=known if known is not None else code, finished_at=event.at))
     elif event.action is EventAction.DESTROY and draft.session.container_id == event.container:
         destroyed(draft)
+    elif event.action in _STATES:
+        # Late, or of the present run and the engine's clock was set back: how it is now is asked for.
+        draft.look()
 
 
 def destroyed(draft: Draft) -> None:

@@ -262,6 +262,13 @@ def test_a_run_between_two_that_are_known_is_told_and_its_events_are_no_others()
     assert story.session.phase is Phase.RUNNING
 
 
+def test_a_change_told_of_an_earlier_time_asks_how_it_is_now() -> None:
+    story = running_session(make.spec(RestartMode.ALWAYS))
+    story(make.seen(make.running(40), seconds=41, cause=LookCause.SWEEP))
+    story(make.event(EventAction.UPDATE, 20))
+    assert story.last.looks
+
+
 def test_an_end_told_before_its_start_is_not_that_of_the_run_before() -> None:
     story, facts = watched(EngineRestart.ALWAYS)
     waits = replace(make.exited(1, started_s=1, finished_s=3), facts=facts, state=ContainerState.RESTARTING)

@@ -162,6 +162,16 @@ def test_what_a_create_without_an_answer_may_have_left_is_no_orphan_while_it_is_
     assert _kinds([story.session], [left], now_s=500) == [FindingKind.SPARED]
 
 
+def test_a_run_that_only_events_have_told_of_is_looked_at_though_the_list_agrees() -> None:
+    story = running_session()
+    row = _listed(story.session)
+    assert _kinds([story.session], [row]) == []
+    assert story.attempt.provisional is False
+    told = replace(story.session, attempt=replace(story.attempt, provisional=True))
+    died = replace(story.session, attempt=replace(story.attempt, died_at=make.at(500)))
+    assert _kinds([told], [row]) == _kinds([died], [row]) == [FindingKind.MISMATCH]
+
+
 def test_many_missing_at_once_are_not_believed_at_once() -> None:
     sessions = []
     for number in range(10):

@@ -27,6 +27,8 @@ from tests.simulation.stream import Reader, StreamEnd
 T = TypeVar("T")
 OVERDUE_S = 15.0
 EARLY_S = 2.0
+LATE_S = 1.0
+"""An event that takes longer to arrive than this has been held up."""
 PROBED = "probed"
 """An image that brings its own health check."""
 
@@ -244,19 +246,23 @@ def travel(wire: Wire) -> Callable[[Reader, EngineEvent], None]:
         menu.events += 1
         if menu.strikes("dropped", menu.drop):
             return
-        if menu.strikes("bad line", menu.bad_line):
-            timeline.after(wire.wait(), lambda: reader.put(BadLine(why="not json")))
-            return
+        spoilt = menu.strikes("bad line", menu.bad_line)
         when = timeline.now + wire.wait()
+        if spoilt:
+            reader.last_arrival = max(when, reader.last_arrival)
+            timeline.at(reader.last_arrival, lambda: reader.put(BadLine(why="not json")))
+            return
         if menu.strikes("delayed", menu.delay):
             when += menu.rng.uniform(0, menu.delay_s)
         swapped = menu.strikes("swapped", menu.swap)
         if not swapped:
             when = reader.last_arrival = max(when, reader.last_arrival)
 
+        is_late = swapped or when - timeline.now > LATE_S
+
         def arrive() -> None:
-            if swapped and reader.ended:
-                menu.overtaken.append((event.container, event.at))
+            if is_late and reader.ended:
+                menu.lost_on_the_way.append((event.container, event.at))
             reader.put(event)
 
         timeline.at(when, arrive)

@@ -68,8 +68,8 @@ class FaultMenu:
     event_script: dict[int, str] = field(default_factory=dict)
     """Number of the event that sets out for a reader -> what happens to it."""
     events: int = 0
-    overtaken: list[tuple[str, int]] = field(default_factory=list)
-    """Container and time of each event that later ones overtook, and whose stream ended before it came."""
+    lost_on_the_way: list[tuple[str, int]] = field(default_factory=list)
+    """Container and time of each event that was late, or overtaken by others, when its stream ended."""
     calm: bool = False
     asked: int = 0
     fired: Counter[str] = field(default_factory=Counter)

@@ -2,7 +2,8 @@
 
 Counted for containers from the moment they are on record, in worlds where that can be asked: no clock of ours was set,
 nothing was pruned, and the engine dropped no event without a sign (against that only the engine could help). One that
-others overtook, and whose stream then ended, is such a one: what came after it was the last sign of that stream.
+was on its way for long, and whose stream ended before it came, is such a one: what others showed meanwhile was the
+last sign of that stream.
 """
 
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ def recall(world: "World") -> Recall:
         elif (
             truth.at <= unseen_until.get(truth.container, 0.0)
             or _in_a_gap(truth.at, [*gaps, *dark])
-            or any(one == truth.container and _same(at, truth.engine_at) for one, at in world.menu.overtaken)
+            or any(one == truth.container and _same(at, truth.engine_at) for one, at in world.menu.lost_on_the_way)
         ):
             found.covered += 1
         else:

@@ -95,8 +95,14 @@ class EventService:
 
     def close(self, reader: Reader) -> None:
         """The client went away."""
+        reader.ended = True
         if reader in self.readers:
             self.readers.remove(reader)
+
+    def close_all(self) -> None:
+        """All clients went away."""
+        for reader in tuple(self.readers):
+            self.close(reader)
 
     def cut(self, cause: str | None) -> None:
         """End every stream."""

@@ -310,7 +310,7 @@ class World:
             how = self._broke(error)
         finally:
             gc.enable()
-            self.daemon.events.readers = []
+            self.daemon.events.close_all()
         if how != "killed" and self.disk.left_open:
             self.violated("S10", f"it {how}, and left {self.disk.left_open} connections to its ledger open")
         self.ends[how] += 1
