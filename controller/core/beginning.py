@@ -82,7 +82,7 @@ def on_admitted(admitted: ContainerAdmitted, *, now: Instant, rules: Rules) -> D
         container=snapshot.facts,
     )
     draft = Draft.of_new(session, admitted, now=now, rules=rules)
-    expect_attempt(draft, snapshot.facts)
+    expect_attempt(draft, snapshot.facts, restart_count=snapshot.restart_count)
     draft.tell(actor=admitted.actor)
     if orphan:
         draft.session = replace(draft.session, removal_wanted=True)

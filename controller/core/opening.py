@@ -23,10 +23,17 @@ from controller.model.session import Attempt, Session
 _UNSEEN_ENDS: Final = (Reason.LOST, Reason.EXIT_UNKNOWN)
 
 
-def expect_attempt(draft: Draft, facts: ContainerFacts) -> None:
-    """A container exists and has not been started: its first attempt is prepared, not begun."""
+def expect_attempt(draft: Draft, facts: ContainerFacts, *, restart_count: int = 0) -> None:
+    """A container exists: its first attempt is prepared, not begun. What the engine had counted by then is not ours."""
     _shift(
-        draft, Attempt(number=draft.session.attempt_count + 1, container=facts.id, started_at=None, opened_at=draft.now)
+        draft,
+        Attempt(
+            number=draft.session.attempt_count + 1,
+            container=facts.id,
+            started_at=None,
+            opened_at=draft.now,
+            restart_count=restart_count,
+        ),
     )
 
 
@@ -50,6 +57,7 @@ def open_attempt(
             provisional=provisional,
             start_told=start_told,
             container=session.container.id,
+            restart_count=max(prepared.restart_count, restart_count),
         )
         draft.session = replace(session, attempt=begun)
     else:

@@ -8,17 +8,21 @@ from typing import Final, assert_never
 
 from controller.core.draft import Draft
 from controller.core.ending import end_attempt, restarts_by_engine
-from controller.core.hindsight import refine_end
+from controller.core.hindsight import disown_end, refine_end
 from controller.core.judging import INVENTED_CODE, End, end_of
 from controller.core.keeping import is_kept_long_enough
+from controller.core.opening import open_attempt
 from controller.core.settling import retry_later, settle
 from controller.model.container import ContainerState, LogTail, Snapshot
+from controller.model.instant import after
 from controller.model.observation import ContainerAbsent, ContainerSeen, LookCause
 from controller.model.phase import Health, Phase
 from controller.model.reason import ACTOR_ENGINE, ACTOR_EXTERNAL, Reason, Source
-from controller.model.session import Attempt
+from controller.model.session import Attempt, Session
 
 _LOOK_AGAIN_S: Final = 2.0
+_SETTLED_S: Final = 10.0
+"""So long after an end was told, no answer is older than that end."""
 NEVER_STARTED: Final = LogTail(lines=(), truncated=False, absent="never started")
 _ADRIFT: Final = (Phase.STARTING, Phase.PENDING)
 
@@ -33,6 +37,8 @@ def apply_state(draft: Draft, seen: ContainerSeen) -> None:
                 # The answer is older than the end that an event told. Ask again, unless it cannot be older.
                 if seen.asked_at <= attempt.ended_at:
                     draft.look(delay_s=_LOOK_AGAIN_S, cause=seen.cause, tail=True)
+                elif _runs_on(draft.session, attempt, seen):
+                    _take_back_end(draft, seen)
             else:
                 _is_alive(draft, seen)
         case ContainerState.RESTARTING | ContainerState.EXITED | ContainerState.DEAD:
@@ -43,6 +49,31 @@ def apply_state(draft: Draft, seen: ContainerSeen) -> None:
             draft.look(delay_s=_LOOK_AGAIN_S, cause=seen.cause)
         case _:
             assert_never(snapshot.state)
+
+
+def _runs_on(session: Session, attempt: Attempt, seen: ContainerSeen) -> bool:
+    """Whether a sweep finds the very run alive that was told to have ended long before: then another one's end it was.
+
+    The engine's clock was set back, and an event that came late seemed to be of this run.
+    """
+    assert attempt.ended_at is not None
+    untouched = session.removed_at is None and not session.open_actions and session.phase.is_ended
+    return untouched and seen.cause is LookCause.SWEEP and seen.asked_at > after(attempt.ended_at, _SETTLED_S)
+
+
+def _take_back_end(draft: Draft, seen: ContainerSeen) -> None:
+    """Each attempt ends once: what runs on is told as one more."""
+    started_at = seen.snapshot.started_at
+    assert started_at is not None
+    disown_end(draft)
+    open_attempt(
+        draft,
+        started_at=started_at,
+        provisional=False,
+        restart_count=seen.snapshot.restart_count,
+        source=Source.INFERRED,
+    )
+    _is_alive(draft, seen)
 
 
 def _is_alive(draft: Draft, seen: ContainerSeen) -> None:

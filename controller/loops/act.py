@@ -20,7 +20,7 @@ from controller.loops.condition import ControllerCondition
 from controller.loops.creation import Creation
 from controller.loops.inbox import Envelope, Inbox
 from controller.loops.roster import Roster
-from controller.loops.target import already, is_of_another
+from controller.loops.target import already, is_image, is_of_another
 from controller.loops.waiting import Bell, within
 from controller.model.action import Action, ActionKind, Outcome, OutcomeKind
 from controller.model.container import Snapshot
@@ -178,17 +178,20 @@ class Act:
     async def _made_and_renamed(self, action: Action) -> Outcome | None:
         """What this create may have made already, if somebody has renamed it since: a label of its own still says so.
 
-        A name alone would let the repeated create make a second container for one session. The other labels would let
-        it take what somebody has run from an image of the session's container before.
+        A name alone would let the repeated create make a second container for one session. What somebody has run from
+        an image of that container (`docker commit`) carries the label too, and names another image.
         """
         rows = await within(self._clock, LIST_LIMIT_S, lambda: self._engine.list_ours(self._rules.prefix))
         for row in rows:
             if row.id in self._roster.known or row.labels.get(LABEL_CREATE) != action.id:
                 continue
             try:
-                return Outcome(action=action, kind=OutcomeKind.DONE, snapshot=await self._inspect(row.id))
+                snapshot = await self._inspect(row.id)
             except ContainerGone:
                 continue
+            spec = self._roster.sessions[action.session_id].spec
+            if spec is not None and is_image(snapshot.facts.image, asked=spec.image):
+                return Outcome(action=action, kind=OutcomeKind.DONE, snapshot=snapshot)
         return None
 
     def _met(self, action: Action, snapshot: Snapshot) -> Outcome:

@@ -78,6 +78,7 @@ class React:
         self._keys: dict[tuple[ContainerId, str, Instant], None] = {}
         self._cursor = cursor
         self._cursor_at = around.clock.now()
+        self._seen_until = self._condition.stream_seen_until
 
     async def run(self) -> None:
         """React for ever. Raises LedgerError when the ledger cannot be written."""
@@ -235,10 +236,13 @@ class React:
         due_s = CURSOR_EVERY_S if self._keys else QUIET_EVERY_S
         if not (self._keys or is_open) or not (eager or waited_s >= due_s):
             return None
+        if self._condition.accepted:
+            # Before its replay has settled, an open stream proves nothing of the time before it.
+            self._seen_until = self._condition.stream_seen_until
         return EngineCursor(
             keys=list(self._keys),
             cursor=self._cursor,
-            seen_until=self._condition.stream_seen_until,
+            seen_until=self._seen_until,
         )
 
     def _hand_on(self, copy: WorkingCopy) -> None:

@@ -38,6 +38,11 @@ def is_of_another(labels: Mapping[str, str], *, session: Session, rules: Rules) 
     return ""
 
 
+def is_image(shown: str, *, asked: str) -> bool:
+    """Whether a container is of the image that was asked for. Podman writes the whole name, docker.io/library/…:latest."""
+    return shown == asked or shown.endswith((f"/{asked}", f"/{asked}:latest"))
+
+
 def _already(action: Action, snapshot: Snapshot, *, moved: bool) -> OutcomeKind | None:
     runs = snapshot.state in _RUNS
     if snapshot.state is ContainerState.REMOVING:

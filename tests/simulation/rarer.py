@@ -123,6 +123,7 @@ def _copies(world: "World", dice: random.Random) -> str:
         return ""
     made = world.daemon.create(
         name=f"copy-{world.count('copy')}",
+        image="committed",
         command=Program(runs_s=dice.choice((1.0, None))).command(),
         labels=container.labels,
         by="outsider",
