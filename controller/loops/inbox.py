@@ -75,6 +75,11 @@ class Inbox:
         self._open_slots: dict[int, Slot] = {}
         self._ended = False
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether all that was put in has been taken."""
+        return self._receive.statistics().current_buffer_used == 0
+
     def offer(self, item: Item) -> bool:
         """Put it in if there is room just now; never waits."""
         try:

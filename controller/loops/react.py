@@ -93,6 +93,9 @@ class React:
             self._inbox.offer(Note())
 
     async def _react(self, items: Sequence[Item]) -> None:
+        if self._condition.accepted and self._inbox.is_empty:
+            # Nothing is missing up to then: its replay has settled, and what it has told is in this commit or before.
+            self._seen_until = self._condition.stream_seen_until
         copy = WorkingCopy(self._roster)
         engine_id: EngineId | None = None
         prune_before: Instant | None = None
@@ -236,9 +239,6 @@ class React:
         due_s = CURSOR_EVERY_S if self._keys else QUIET_EVERY_S
         if not (self._keys or is_open) or not (eager or waited_s >= due_s):
             return None
-        if self._condition.accepted:
-            # Before its replay has settled, an open stream proves nothing of the time before it.
-            self._seen_until = self._condition.stream_seen_until
         return EngineCursor(
             keys=list(self._keys),
             cursor=self._cursor,

@@ -39,7 +39,7 @@ def is_of_another(labels: Mapping[str, str], *, session: Session, rules: Rules) 
 
 
 def is_image(shown: str, *, asked: str) -> bool:
-    """Whether a container is of the image that was asked for. Podman writes the whole name, docker.io/library/…:latest."""
+    """Whether a container is of the image that was asked for. Podman has whole names: docker.io/library/NAME:latest."""
     return shown == asked or shown.endswith((f"/{asked}", f"/{asked}:latest"))
 
 

@@ -248,6 +248,28 @@ def test_a_late_die_of_the_run_before_ends_no_other_though_the_engines_clock_was
     assert stands(story) == (Phase.FAILED, Reason.ERROR_EXIT)
 
 
+def test_an_end_is_taken_back_where_a_sweep_finds_the_very_run_alive_much_later() -> None:
+    story, facts = watched(EngineRestart.ON_FAILURE)
+    story(make.event(EventAction.DIE, 5, exit_code=1))
+    alive = make.running(facts=facts)
+    story(make.seen(alive, seconds=12, cause=LookCause.SWEEP))
+    story(make.seen(alive, seconds=60))
+    assert story.session.phase is Phase.BACKOFF
+    story(make.seen(alive, seconds=60, cause=LookCause.SWEEP))
+    assert stands(story) == (Phase.RUNNING, Reason.STARTED)
+    assert story.attempt.ended_at is None
+    assert story.session.earlier[0].exit is not None
+    assert story.session.earlier[0].exit.exit_code is None
+
+
+def test_what_the_engine_had_counted_before_a_container_was_first_seen_is_not_ours() -> None:
+    facts = replace(make.facts(agentd_watch="true"), engine_restart=EngineRestart.ALWAYS)
+    story = Story()
+    story(make.admitted(replace(make.running(facts=facts), restart_count=2), seconds=2))
+    assert (story.session.engine_restarts, story.attempt.restart_count) == (0, 2)
+    assert "not seen" not in " ".join(row.message for row in story.rows)
+
+
 def test_a_run_between_two_that_are_known_is_told_and_its_events_are_no_others() -> None:
     story = running_session(make.spec(RestartMode.ALWAYS))
     story(make.seen(make.running(40), seconds=41, cause=LookCause.SWEEP))

@@ -87,6 +87,20 @@ async def test_a_create_without_an_answer_takes_no_copy_of_an_earlier_container_
         assert not [said for said in engine.sent if "nifty_hopper" in said]
 
 
+async def test_a_create_without_an_answer_takes_no_copy_of_what_it_had_made(tmp_path: Path) -> None:
+    engine = FakeEngine(ManualClock())
+    async with on_stage(tmp_path, engine) as stage:
+        engine.unsure["create"] = NO_ANSWER
+        await stage.create("job")
+        await stage.until(lambda: engine.containers != {})
+        [(container, made)] = engine.containers.items()
+        copied = replace(made.facts, name="nifty_hopper", image="sha256:committed")
+        engine.containers[container] = replace(made, facts=copied)
+        await _running(stage, "job")
+        assert (await stage.session("job")).container_id != container
+        assert not [said for said in engine.sent if "nifty_hopper" in said]
+
+
 async def test_a_create_is_refused_when_somebody_else_has_the_name(tmp_path: Path) -> None:
     engine = FakeEngine(ManualClock())
     engine.add("agentd-job", labels={})

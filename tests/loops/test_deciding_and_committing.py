@@ -123,7 +123,7 @@ async def test_a_full_disk_is_waited_out_and_loses_nothing(tmp_path: Path, monke
         full[0] = False
         await stage.clock.advance(20)
         await stage.row(lambda row: row.draft.to_phase is Phase.FAILED)
-        assert stage.condition.readiness().checks["ledger"] == "ok"
+        await stage.until(lambda: stage.condition.readiness().checks["ledger"] == "ok")
 
 
 async def test_a_ledger_that_fails_ends_the_program_with_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

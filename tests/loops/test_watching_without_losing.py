@@ -6,8 +6,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from controller.errors import EngineUnavailable
-from controller.interfaces import Clock
+from controller.errors import EngineUnavailable, LedgerError
+from controller.interfaces import Batch, Clock
 from controller.loops.condition import ControllerCondition
 from controller.loops.gaps import Gaps
 from controller.loops.inbox import Envelope, Inbox, Note, Slot
@@ -20,9 +20,10 @@ from controller.model.journal import RowKind
 from controller.model.observation import EngineLost
 from controller.model.phase import Phase
 from controller.model.reason import Reason, Source
+from controller.store.committer import SqliteLedger
 from tests.support.fake_engine import FakeEngine
 from tests.support.manual_clock import ManualClock, turns
-from tests.support.stage import Stage, on_stage, plain_settings
+from tests.support.stage import PATIENCE_S, Stage, on_stage, plain_settings
 
 WATCHED = {"agentd.watch": "true"}
 GONE = EngineUnavailable("connection refused", request_sent=False)
@@ -117,6 +118,85 @@ async def test_the_event_that_shows_that_others_are_missing_may_be_that_of_a_lat
         assert row.draft.source is Source.EVENT
         assert row.draft.exit is not None
         assert row.draft.exit.confidence is Confidence.LIKELY
+
+
+async def test_a_gap_that_grows_while_its_sweep_is_under_way_stays_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = FakeEngine(ManualClock())
+    container = engine.add("web", labels=WATCHED)
+    real = SqliteLedger.commit
+    full = [False]
+
+    async def commit(self: SqliteLedger, batch: Batch) -> object:
+        if full[0]:
+            raise LedgerError("ledger x: database or disk is full (SQLITE_FULL)")
+        return await real(self, batch)
+
+    monkeypatch.setattr(SqliteLedger, "commit", commit)
+    async with on_stage(tmp_path, engine) as stage:
+        await _paused(stage, engine, container)
+        engine.cut()
+        await stage.until(lambda: engine.open_streams_count == 0)
+        engine.memory.clear()
+        engine.exit(container, 3, told=False)
+        await stage.until(lambda: engine.open_streams_count == 1, step_s=0.05)
+        full[0], lists = True, engine.asked.count("list_external")
+        with anyio.fail_after(PATIENCE_S):
+            while engine.asked.count("list_external") == lists or engine.asked[-1] == "list_external":
+                await stage.clock.advance(0.05)
+        engine.down = GONE
+        engine.cut()
+        with anyio.fail_after(PATIENCE_S):
+            while engine.open_streams_count:
+                await stage.clock.advance(0.05)
+        full[0] = False
+        await stage.clock.advance(20)
+        await stage.settle()
+        [gap] = await stage.gaps()
+        assert gap.closed_at is None
+        engine.down = None
+        await stage.until(lambda: stage.condition.readiness().open_gaps == 0, step_s=0.5)
+
+
+async def test_a_life_that_ends_before_its_replay_has_settled_leaves_the_time_before_it_in_doubt(
+    tmp_path: Path,
+) -> None:
+    clock = ManualClock()
+    engine = FakeEngine(clock)
+    container = engine.add("web", labels=WATCHED)
+    async with on_stage(tmp_path, engine) as stage:
+        await _paused(stage, engine, container)
+        died_at = clock.now()
+    engine.memory.clear()
+    await clock.advance(100)
+    async with on_stage(tmp_path, engine, ready=False) as stage:
+        await stage.until(lambda: engine.open_streams_count == 1)
+        await stage.create("job")
+    await clock.advance(100)
+    async with on_stage(tmp_path, engine) as stage:
+        [gap] = await stage.gaps()
+        assert gap.opened_at <= died_at
+
+
+async def test_what_a_replay_told_and_nobody_has_committed_is_in_doubt_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ManualClock()
+    engine = FakeEngine(clock)
+    container = engine.add("web", labels=WATCHED)
+    async with on_stage(tmp_path, engine) as stage:
+        await _paused(stage, engine, container)
+        died_at = clock.now()
+    await clock.advance(50)
+    engine.unpause(container)
+    engine.pause(container)
+    monkeypatch.setattr("controller.loops.inbox.BATCH_SIZE", 1)
+    async with on_stage(tmp_path, engine, ready=False) as stage:
+        await stage.row(lambda row: row.draft.reason is Reason.UNPAUSED, step_s=0.05)
+        meta = await stage.ledger.meta()
+        rows = [row.draft.reason for row in await stage.rows()]
+        assert rows.count(Reason.PAUSED) > 1 or (meta.seen_until is not None and meta.seen_until <= died_at)
 
 
 async def test_a_break_before_the_first_event_is_a_gap_too(tmp_path: Path) -> None:
