@@ -194,8 +194,11 @@ def _call_off_back_off(draft: Draft) -> None:
 
 
 def _is_still_asked_for(session: Session) -> bool:
-    """Whether a stop is somebody's wish. The other causes are judged anew, and may have passed."""
-    return session.stop_wanted is not None and session.stop_wanted.cause in _ASKED_FOR
+    """Whether somebody wishes it, if only since it was decided. Other causes are judged anew, and may have passed."""
+    if session.stop_wanted is None:
+        return False
+    wanted_down = session.desired is Desired.STOPPED and session.origin is not Origin.ORPHAN
+    return session.stop_wanted.cause in _ASKED_FOR or wanted_down
 
 
 def _stop_did_not_happen(draft: Draft) -> None:

@@ -46,6 +46,20 @@ def test_a_stop_that_got_no_certain_answer_is_decided_anew_as_long_as_it_is_want
     assert (story.session.phase, story.session.reason) == (Phase.STOPPED, Reason.STOPPED_BY_REQUEST)
 
 
+@pytest.mark.parametrize("verb", [Verb.STOP, Verb.REMOVE])
+def test_a_stop_of_our_own_that_got_no_certain_answer_is_decided_anew_for_who_has_asked_meanwhile(verb: Verb) -> None:
+    story = running_session(make.spec(expect_connection=True))
+    due_at = story.session.connection_due_at
+    assert due_at is not None
+    story(DeadlineReached(observed_at=due_at))
+    assert story.action.kind is ActionKind.STOP
+    story(make.verb(verb, 70, force=verb is Verb.REMOVE))
+    story(make.outcome(story.action, 200, kind=OutcomeKind.DROPPED))
+    story(make.seen(make.running(), seconds=201))
+    assert (story.session.phase, story.action.kind) == (Phase.STOPPING, ActionKind.STOP)
+    assert story.session.desired is Desired.STOPPED
+
+
 def test_a_persons_stop_within_the_time_out_that_the_container_was_created_with_is_told_as_such() -> None:
     story = running_session(make.spec(RestartMode.ALWAYS), rules=replace(make.RULES, stop_grace_s=60))
     story(make.event(EventAction.KILL, 10, signal=15))
