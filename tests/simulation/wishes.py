@@ -37,7 +37,7 @@ _WITHOUT_SESSION: Final = {
 }
 _HARD_TO_ADOPT: Final = ("orphan", "foreign", "controller")
 CONNECTING_EVERY_S: Final = 4.0
-CONNECTING_COUNT: Final = 130
+CONNECTING_COUNT: Final = 150
 _VERBS = (Verb.START, Verb.STOP, Verb.RESTART, Verb.REMOVE, Verb.RENEW)
 
 
