@@ -88,8 +88,8 @@ def about_ended(draft: Draft, attempt: Attempt, seen: EventSeen) -> None:
     """Events that come after the end was told, and belong to it."""
     event = seen.event
     match event.action:
-        case EventAction.DIE if is_of_a_run_after(attempt, event):
-            # Its `start` is still to come, was lost, or is this late itself: a look knows.
+        case EventAction.DIE if _is_anothers(attempt, seen):
+            # Its `start` is still to come, or was lost: a look knows.
             draft.tell(reason=Reason.UNEXPECTED, message="an end was told, long after that of the run that is known")
             draft.look(tail=True)
         case EventAction.DIE if attempt.died_at is None:
@@ -106,6 +106,11 @@ def about_ended(draft: Draft, attempt: Attempt, seen: EventSeen) -> None:
             renew_diagnosis(draft)
         case _:
             pass
+
+
+def _is_anothers(attempt: Attempt, seen: EventSeen) -> bool:
+    """Whether a `die` is that of a later run than the ended one. A daemon that comes back tells its own much later."""
+    return is_of_a_run_after(attempt, seen.event) and not (seen.replayed or seen.after_gap)
 
 
 def _stopped_after_end(draft: Draft, attempt: Attempt, event: EngineEvent) -> None:

@@ -248,6 +248,14 @@ def test_a_late_die_of_the_run_before_ends_no_other_though_the_engines_clock_was
     assert stands(story) == (Phase.FAILED, Reason.ERROR_EXIT)
 
 
+def test_an_end_that_a_daemon_tells_once_it_is_back_is_that_of_the_run_that_is_known() -> None:
+    story, facts = watched()
+    story(make.seen(replace(make.exited(1, started_s=1, finished_s=3), facts=facts), seconds=20, cause=LookCause.SWEEP))
+    story(make.event(EventAction.DIE, 15, exit_code=1, replayed=True))
+    assert story.attempt.died_at == make.at(15)
+    assert Reason.UNEXPECTED not in [row.reason for row in story.rows]
+
+
 def test_an_end_is_taken_back_where_a_sweep_finds_the_very_run_alive_much_later() -> None:
     story, facts = watched(EngineRestart.ON_FAILURE)
     story(make.event(EventAction.DIE, 5, exit_code=1))

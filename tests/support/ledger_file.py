@@ -58,7 +58,8 @@ class LedgerFile:
         for row in self.rows():
             if row["session_id"] is not None:
                 by_session[row["session_id"]].append(row)
-        assert not [row for row in self.rows() if row["reason"] in ("defect", "unexpected")]
+        strange = [row for row in self.rows() if row["reason"] in ("defect", "unexpected")]
+        assert not strange, strange
         for rows in by_session.values():
             _check_story(rows)
 
