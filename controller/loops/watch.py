@@ -25,6 +25,8 @@ BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_MAX_S: Final = 10.0
 STREAM_CUT: Final = "stream cut"
 HALF_OPEN: Final = "stream half open"
+HELD_UP_S: Final = 10.0
+"""A line that cannot be read may tell of what happened so long before it came."""
 STRANGER_RETRY_S: Final = 30.0
 """How often to ask an engine that is not ours whether it still is not."""
 
@@ -191,7 +193,10 @@ class Watch:
     def _on_bad_line(self, line: BadLine) -> None:
         self._condition.bad_lines_count += 1
         self._log.warning("a line of the event stream could not be read", why=line.why)
-        self._gaps.open("bad line")
+        # It happened after the event before it, and may have been held up on the way.
+        now, known_at = self._clock.now(), self._seen.last_at
+        after_it = Instant(known_at - self._condition.offset_ns) if known_at is not None else now
+        self._gaps.open("bad line", since=min(now, max(after_it, after(now, -HELD_UP_S))))
         self._sweep.want()
 
     def _could_not_connect(self, error: EngineError) -> None:

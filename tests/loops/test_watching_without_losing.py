@@ -297,6 +297,22 @@ async def test_a_bad_line_is_counted_and_leads_to_a_gap_and_a_sweep(tmp_path: Pa
         assert gap.cause == "bad line"
 
 
+@pytest.mark.parametrize(("quiet_s", "begins_before_s"), [(4, 4), (100, 10)])
+async def test_a_bad_line_may_be_late_but_not_older_than_the_event_before_it(
+    tmp_path: Path, *, quiet_s: float, begins_before_s: float
+) -> None:
+    engine = FakeEngine(ManualClock())
+    container = engine.add("web", labels=WATCHED)
+    async with on_stage(tmp_path, engine) as stage:
+        await _paused(stage, engine, container)
+        await stage.clock.advance(quiet_s)
+        engine.send_bad_line()
+        await stage.until(lambda: stage.condition.bad_lines_count == 1)
+        await stage.settle()
+        [gap] = await stage.gaps()
+        assert seconds_between(gap.opened_at, stage.clock.now()) == pytest.approx(begins_before_s, abs=0.01)
+
+
 async def test_a_broken_stream_makes_not_ready_until_it_is_open_again(tmp_path: Path) -> None:
     engine = FakeEngine(ManualClock())
     async with on_stage(tmp_path, engine) as stage:
