@@ -307,7 +307,7 @@ async def test_a_bad_line_may_be_late_but_not_older_than_the_event_before_it(
         await _paused(stage, engine, container)
         await stage.clock.advance(quiet_s)
         engine.send_bad_line()
-        await stage.until(lambda: stage.condition.bad_lines_count == 1)
+        await stage.until(lambda: stage.condition.readiness().bad_lines == 1)
         await stage.settle()
         [gap] = await stage.gaps()
         assert seconds_between(gap.opened_at, stage.clock.now()) == pytest.approx(begins_before_s, abs=0.01)
