@@ -66,8 +66,8 @@ class Replay:
         self._live = False
         self.continuous: bool | None = True if proven else None
         """None until it is known."""
-        self.found_the_last = self._wanted is None
-        """Whether the event that was known last has been repeated."""
+        self.found_the_last = False
+        """Whether the event that was known last has been repeated. Never, while none is known."""
 
     def take(self, event: EngineEvent) -> list[Line]:
         """The lines that may be passed on now, in order."""

@@ -63,9 +63,11 @@ class Windows:
         self._condition = condition
         self._seen = seen
         self._resume_from = resume_from
+        self._first_asked_at: Instant | None = None
         self._on = told
         self._renewal: Replay | None = None
         self._half_open_is_said = False
+        self._half_open_since: Instant | None = None
         self._open_count = 0
         self._broken = anyio.Event()
         self._why = ""
@@ -116,11 +118,13 @@ class Windows:
 
     async def _window(self, *, until: Instant, planned: bool, answered: anyio.Event) -> None:
         asked_at = self._condition.engine_now()
-        known_at = self._seen.last_at or self._resume_from
+        known_at = self._seen.last_at or self._resume_from or self._first_asked_at
         # Never later than now: an engine whose clock was set back refuses a stream that begins after its end.
         since = after(min(known_at or asked_at, asked_at), -SINCE_MARGIN_S)
         async with self._engine.events(since=since, until=until) as items:
             self._open_count += 1
+            # While no event is known, each window repeats all since the first: that one may be dead.
+            self._first_asked_at = self._first_asked_at or asked_at
             self._why = ""
             sign_before = self.last_sign_at if planned else None
             self._sign()
@@ -184,9 +188,13 @@ class Windows:
         return replay.is_past(item) and not replay.found_the_last
 
     def _say_half_open(self, since: Instant | None) -> None:
-        """Once until a line comes again: an engine whose clock was set ends every window late, and loses nothing."""
-        if since is not None and not self._half_open_is_said:
+        """Once until a line comes again: an engine whose clock was set ends every window late, and loses nothing.
+
+        And once for each silence: first the renewal shows it, then that the dead window does not end.
+        """
+        if since is not None and since != self._half_open_since and not self._half_open_is_said:
             self._half_open_is_said = True
+            self._half_open_since = since
             self._on.half_open(since)
 
     def _take(self, item: StreamItem, replay: Replay) -> None:

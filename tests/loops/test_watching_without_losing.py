@@ -263,6 +263,25 @@ async def test_a_stream_that_was_half_open_is_a_gap_unless_the_engine_repeats_wh
         assert [gap.cause for gap in await stage.gaps()] == ([] if remembers else ["stream half open"])
 
 
+@pytest.mark.parametrize("remembers", [True, False], ids=["it all repeated", "forgotten by the engine"])
+async def test_a_first_stream_that_is_half_open_before_any_event_hides_nothing(
+    tmp_path: Path, *, remembers: bool
+) -> None:
+    engine = FakeEngine(ManualClock())
+    container = engine.add("web", labels=WATCHED)
+    async with on_stage(tmp_path, engine) as stage:
+        await _running(stage)
+        engine.go_half_open()
+        engine.pause(container)
+        engine.unpause(container)
+        if not remembers:
+            engine.memory.clear()
+        await stage.clock.advance(320)
+        await stage.settle()
+        [gap] = await stage.gaps()
+        assert gap.cause == "stream half open"
+
+
 async def test_the_gap_of_a_half_open_stream_that_nothing_replaced_begins_where_it_fell_silent(tmp_path: Path) -> None:
     engine = FakeEngine(ManualClock())
     container = engine.add("web", labels=WATCHED)
