@@ -112,8 +112,17 @@ def _shift(draft: Draft, attempt: Attempt) -> None:
         session,
         attempt=attempt,
         attempt_count=attempt.number,
-        earlier=(*past, *session.earlier)[:EARLIER_ATTEMPTS],
+        earlier=_remembered((*past, *session.earlier)),
     )
+
+
+def _remembered(past: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    """The few newest, and among them the newest that ran: starts that are refused leave its instants in place."""
+    kept = past[:EARLIER_ATTEMPTS]
+    if any(one.started_at is not None for one in kept):
+        return kept
+    ran = next((one for one in past if one.started_at is not None), None)
+    return kept if ran is None else (*kept[: EARLIER_ATTEMPTS - 1], ran)
 
 
 def _starter(session: Session, *, restart_count: int) -> str:

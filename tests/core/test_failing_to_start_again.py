@@ -69,6 +69,18 @@ def test_a_start_that_left_nothing_to_look_at_after_a_refused_one_is_not_waited_
     assert story.session.next_attempt_at is not None
 
 
+def test_many_refused_starts_do_not_make_the_last_run_a_new_one_while_its_container_is_removed() -> None:
+    story = _ended_and_starting()
+    for number in range(6):
+        story(make.outcome(story.action, 25 + number, kind=OutcomeKind.REFUSED, shot=_spoilt(), message="no such file"))
+        story(make.verb(Verb.START, 25.5 + number))
+    story(make.outcome(story.action, 40, kind=OutcomeKind.REFUSED, shot=_spoilt(), message="no such file"))
+    count = story.session.attempt_count
+    going = replace(make.exited(0, finished_s=10.0), state=ContainerState.REMOVING)
+    story(make.seen(going, seconds=60, cause=LookCause.SWEEP))
+    assert (story.session.attempt_count, story.session.phase) == (count, Phase.FAILED)
+
+
 def test_the_code_of_a_start_that_failed_is_not_told_of_the_run_before_it() -> None:
     story = running_session()
     story(make.seen(_spoilt(), seconds=60, cause=LookCause.SWEEP))
