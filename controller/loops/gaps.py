@@ -22,6 +22,8 @@ class Gaps:
         self._condition = condition
         self._open: dict[Instant, Gap] = {}
         self._uncommitted: list[Gap] = []
+        self.openings_count = 0
+        """How often one was opened or has grown in this life: what was missed last is not in an answer asked before."""
 
     def restore(self, gaps: list[Gap]) -> None:
         """The gaps that an earlier life left open."""
@@ -31,6 +33,7 @@ class Gaps:
 
     def open(self, cause: str, *, since: Instant | None = None) -> Gap:
         """Open a gap; while one of the same cause is open, that one grows instead."""
+        self.openings_count += 1
         for gap in self._open.values():
             if gap.cause == cause:
                 return gap

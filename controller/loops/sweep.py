@@ -158,12 +158,12 @@ class Sweep:
 
     async def _sweep(self, *, dry_run: bool, remove_orphans: bool, plan: bool) -> SweepReport:
         wants_count, connects_count = self._wants_count, self._condition.connects_count
-        stream = self._condition.stream_open_since
-        gaps = self._gaps.now_open() if stream is not None else []
+        missed = self._missed()
+        gaps = self._gaps.now_open() if self._condition.stream_open_since is not None else []
         listed, findings = await self._compare(connects_count)
         lines = await self._planner.lines(findings, remove_orphans=remove_orphans) if plan else ()
         if not dry_run:
-            await self._follow_up(findings, gaps, stream=stream, remove_orphans=remove_orphans)
+            await self._follow_up(findings, gaps, missed=missed, remove_orphans=remove_orphans)
             self._condition.swept(still_owed=self._wants_count != wants_count)
         return SweepReport(
             at=self._clock.now(),
@@ -213,7 +213,7 @@ class Sweep:
         findings: Sequence[Finding],
         gaps: Sequence[Gap],
         *,
-        stream: Instant | None,
+        missed: tuple[Instant | None, int],
         remove_orphans: bool,
     ) -> None:
         before = dict(self._roster.sessions)
@@ -234,7 +234,7 @@ class Sweep:
         self._has_closed_gap = self._has_closed_gap or bool(gaps)
         if gaps:
             # One container whose inspect hangs must not hold up the rest for ever: it is looked at again by itself.
-            await self._close(gaps, findings, before, stream=stream, complete=complete)
+            await self._close(gaps, findings, before, missed=missed, complete=complete)
 
     async def _close(
         self,
@@ -242,18 +242,22 @@ class Sweep:
         findings: Sequence[Finding],
         before: Mapping[SessionId, Session],
         *,
-        stream: Instant | None,
+        missed: tuple[Instant | None, int],
         complete: bool,
     ) -> None:
         # What the looks showed is in the inbox before this, so it is committed by the answer.
         slot = Slot()
         await self._inbox.ask(Note(slot=slot), slot)
-        if self._condition.stream_open_since != stream:
-            # It broke meanwhile, and what was open has grown: the sweep after the next connect closes it.
+        if self._missed() != missed:
+            # What was open has grown meanwhile, perhaps after its looks: the sweep that this has asked for closes it.
             return
         moved = sum(1 for one in before.values() if _has_moved(one, self._roster.sessions.get(one.id)))
         for gap in gaps:
             self._gaps.close(gap, found=_phrase(findings, moved=moved, complete=complete))
+
+    def _missed(self) -> tuple[Instant | None, int]:
+        """What differs once events have been missed again: the stream, and how often a gap was opened or has grown."""
+        return self._condition.stream_open_since, self._gaps.openings_count
 
     async def _look_at(
         self, containers: Iterable[ContainerId], *, in_gap: bool, until: Instant, remove_orphans: bool = False

@@ -15,6 +15,7 @@ from controller.model.phase import Phase
 from controller.model.reason import Reason
 from controller.store.committer import SqliteLedger
 from tests.support.fake_engine import FakeEngine
+from tests.support.full_disk import FullDisk
 from tests.support.manual_clock import ManualClock
 from tests.support.stage import Stage, on_stage
 
@@ -104,23 +105,15 @@ async def test_a_request_for_nobody_is_refused(tmp_path: Path) -> None:
 async def test_a_full_disk_is_waited_out_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = FakeEngine(ManualClock())
     container = engine.add("web", labels=WATCHED)
-    real = SqliteLedger.commit
-    full = [False]
-
-    async def commit(self: SqliteLedger, batch: Batch) -> object:
-        if full[0]:
-            raise LedgerError("ledger x: database or disk is full (SQLITE_FULL)")
-        return await real(self, batch)
-
-    monkeypatch.setattr(SqliteLedger, "commit", commit)
+    disk = FullDisk(monkeypatch)
     async with on_stage(tmp_path, engine) as stage:
         await _running(stage)
-        full[0] = True
+        disk.is_full = True
         engine.exit(container, 3)
         await stage.clock.advance(5)
         assert "full" in stage.condition.readiness().checks["ledger"]
         assert (await stage.session("web")).phase is Phase.RUNNING
-        full[0] = False
+        disk.is_full = False
         await stage.clock.advance(20)
         await stage.row(lambda row: row.draft.to_phase is Phase.FAILED)
         await stage.until(lambda: stage.condition.readiness().checks["ledger"] == "ok")

@@ -22,6 +22,7 @@ from controller.model.phase import Phase
 from controller.model.reason import Reason, Source
 from controller.store.committer import SqliteLedger
 from tests.support.fake_engine import FakeEngine
+from tests.support.full_disk import FullDisk
 from tests.support.manual_clock import ManualClock, turns
 from tests.support.stage import PATIENCE_S, Stage, on_stage, plain_settings
 
@@ -125,15 +126,7 @@ async def test_a_gap_that_grows_while_its_sweep_is_under_way_stays_open(
 ) -> None:
     engine = FakeEngine(ManualClock())
     container = engine.add("web", labels=WATCHED)
-    real = SqliteLedger.commit
-    full = [False]
-
-    async def commit(self: SqliteLedger, batch: Batch) -> object:
-        if full[0]:
-            raise LedgerError("ledger x: database or disk is full (SQLITE_FULL)")
-        return await real(self, batch)
-
-    monkeypatch.setattr(SqliteLedger, "commit", commit)
+    disk = FullDisk(monkeypatch)
     async with on_stage(tmp_path, engine) as stage:
         await _paused(stage, engine, container)
         engine.cut()
@@ -141,7 +134,7 @@ async def test_a_gap_that_grows_while_its_sweep_is_under_way_stays_open(
         engine.memory.clear()
         engine.exit(container, 3, told=False)
         await stage.until(lambda: engine.open_streams_count == 1, step_s=0.05)
-        full[0] = True
+        disk.is_full = True
         with anyio.fail_after(PATIENCE_S):
             while engine.asked[-1] != "tail":
                 await stage.clock.advance(0.05)
@@ -151,7 +144,7 @@ async def test_a_gap_that_grows_while_its_sweep_is_under_way_stays_open(
         with anyio.fail_after(PATIENCE_S):
             while engine.open_streams_count:
                 await stage.clock.advance(0.05)
-        full[0] = False
+        disk.is_full = False
         await stage.clock.advance(20)
         await stage.settle()
         [gap] = await stage.gaps()

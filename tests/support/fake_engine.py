@@ -122,11 +122,12 @@ class FakeEngine(ExecutionBackend):
         self._ahead_s = ahead_s
         self._last = 0
 
-    def run(self, container: ContainerId) -> None:
+    def run(self, container: ContainerId, *, told: bool = True) -> None:
         """Somebody starts it."""
         now = self._tick()
         self._change(container, state=ContainerState.RUNNING, started_at=now, exit_code=None, health=Health.NONE)
-        self.emit(EventAction.START, container)
+        if told:
+            self.emit(EventAction.START, container)
 
     def exit(self, container: ContainerId, code: int, *, told: bool = True) -> None:
         """Its process ends."""
