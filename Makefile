@@ -21,7 +21,8 @@ help:
 $(BIN)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3")'
 	@$(PYTHON) -m venv $(VENV) || { echo "no venv module: on Debian and Ubuntu, apt-get install python3-venv" >&2; exit 1; }
-	@$(BIN)/python -m pip install -q -c constraints.txt hatchling editables
+	@# What builds the packages that come as source, the project among them: newer interpreters bring none of it along.
+	@$(BIN)/python -m pip install -q -c constraints.txt hatchling editables setuptools
 	@$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[test]'
 	@touch $@
 
@@ -58,8 +59,8 @@ figures: $(BIN)/.ready
 # The versions themselves: a clean environment, the newest that pyproject.toml allows.
 constraints:
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
-	$(PYTHON) -m venv "$$tmp/v" && "$$tmp/v/bin/pip" install -q hatchling editables '.[test]' && \
-	{ sed -n '/^#/p' constraints.txt; "$$tmp/v/bin/pip" freeze --exclude agentd-controller; } >"$$tmp/c" && \
+	$(PYTHON) -m venv "$$tmp/v" && "$$tmp/v/bin/pip" install -q hatchling editables setuptools '.[test]' && \
+	{ sed -n '/^#/p' constraints.txt; "$$tmp/v/bin/pip" freeze --all --exclude pip --exclude agentd-controller; } >"$$tmp/c" && \
 	cp "$$tmp/c" constraints.txt
 
 clean:
