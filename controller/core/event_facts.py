@@ -50,10 +50,14 @@ def is_before(attempt: Attempt, event: EngineEvent) -> bool:
 
 def is_of_a_run_after(attempt: Attempt, event: EngineEvent) -> bool:
     """Whether an event between two runs that are known tells of one that is not."""
+    is_start = event.action is EventAction.START
     ended_at = attempt.died_at or attempt.finished_at
+    if is_start and attempt.start_told and attempt.looked_at_end:
+        # The `die` that seemed to be its own may have overtaken this very `start`. FinishedAt is that of the run.
+        ended_at = attempt.finished_at or ended_at
     if ended_at is None or event.action is EventAction.DESTROY:
         return False
-    return event.at > after(ended_at, _TOLD_TOO_LATE_S if event.action is EventAction.START else _ABOUT_ITS_END_S)
+    return event.at > after(ended_at, _TOLD_TOO_LATE_S if is_start else _ABOUT_ITS_END_S)
 
 
 def is_start_of(attempt: Attempt, event: EngineEvent) -> bool:

@@ -98,7 +98,7 @@ def _started(draft: Draft, event: EngineEvent) -> None:
             return
         # The end was told without a code that can be believed, and no look can tell it any more.
         end_attempt(draft, End(finished_at=attempt.died_at, looked=True))
-    if attempt is not None and attempt.ended_at is not None and event.at <= over_at(attempt):
+    if attempt is not None and event.at <= over_at(attempt) and not is_of_a_run_after(attempt, event):
         return
     open_attempt(draft, started_at=event.at, provisional=True)
     draft.look()

@@ -64,6 +64,9 @@ def _already(action: Action, snapshot: Snapshot, *, moved: bool) -> OutcomeKind 
 
 def _has_moved(action: Action, snapshot: Snapshot, runs: Sequence[Attempt]) -> bool:
     """Whether it was started again since the action was decided."""
+    if action.attempt and any(one.number > action.attempt and one.started_at is not None for one in runs):
+        # The answer may have been on its way for longer than the event of a run that it does not show.
+        return action.started_at is not None or action.kind is not ActionKind.STOP
     if snapshot.started_at is None:
         return False
     shown = next((one for one in runs if one.started_at == snapshot.started_at and not one.provisional), None)

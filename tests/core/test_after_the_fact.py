@@ -312,6 +312,19 @@ def test_an_end_told_before_its_start_is_not_that_of_the_run_before() -> None:
     assert story.attempt.started_at == make.at(4.8)
 
 
+def test_a_short_run_whose_end_was_taken_for_that_of_the_run_before_is_told_by_its_start() -> None:
+    story, facts = watched(EngineRestart.ALWAYS)
+    story(make.event(EventAction.DIE, 2.5, exit_code=1))
+    story(make.event(EventAction.START, 3))
+    waits = replace(make.exited(1, started_s=3, finished_s=3.01), facts=facts, state=ContainerState.RESTARTING)
+    story(make.seen(waits, seconds=3.2))
+    number = story.attempt.number
+    story(make.event(EventAction.DIE, 3.82, exit_code=1))
+    story(make.event(EventAction.START, 3.81))
+    assert story.attempt.number == number + 1
+    assert story.attempt.started_at == make.at(3.81)
+
+
 def test_a_run_that_began_after_the_end_and_before_the_removal_is_told() -> None:
     story, facts = watched(EngineRestart.ALWAYS)
     story(make.event(EventAction.DIE, 5, exit_code=1))

@@ -97,6 +97,18 @@ def test_a_run_that_is_known_to_have_come_after_it_has_moved_though_the_engines_
     assert outcome.kind is ends
 
 
+@pytest.mark.parametrize(
+    ("kind", "ends"), [(START, OutcomeKind.DONE), (STOP, OutcomeKind.SUPERSEDED), (REMOVE, OutcomeKind.SUPERSEDED)]
+)
+def test_an_answer_older_than_a_run_that_an_event_has_told_of_does_not_hide_it(
+    kind: ActionKind, ends: OutcomeKind
+) -> None:
+    known = [_attempt(3, after(BEGAN, 30)), _attempt(2, BEGAN)]
+    outcome = already(_action(kind), _snapshot(RUNNING if kind is STOP else EXITED, started_at=BEGAN), attempts=known)
+    assert outcome is not None
+    assert outcome.kind is ends
+
+
 @pytest.mark.parametrize("remembered", [True, False])
 @pytest.mark.parametrize("kind", [START, REMOVE])
 def test_after_a_refused_start_the_run_before_it_is_no_move(kind: ActionKind, *, remembered: bool) -> None:
