@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from controller.errors import EngineRefused, EngineUnavailable
-from controller.model.container import ContainerState
+from controller.model.container import ContainerState, Snapshot
+from controller.model.ids import ContainerId
 from controller.model.observation import Verb
 from controller.model.phase import Phase
 from controller.model.reason import Reason
@@ -19,6 +20,14 @@ NO_ANSWER = EngineUnavailable("no answer")
 
 async def _running(stage: Stage, name: str) -> None:
     await stage.row(lambda row: row.draft.session == name and row.draft.to_phase is Phase.RUNNING, step_s=0.25)
+
+
+async def _made_without_an_answer(stage: Stage, engine: FakeEngine) -> tuple[ContainerId, Snapshot]:
+    engine.unsure["create"] = NO_ANSWER
+    await stage.create("job")
+    await stage.until(lambda: engine.containers != {})
+    [(container, made)] = engine.containers.items()
+    return container, made
 
 
 async def test_a_start_without_an_answer_is_looked_at_and_not_sent_again(tmp_path: Path) -> None:
@@ -58,10 +67,7 @@ async def test_a_create_without_an_answer_takes_the_container_that_it_made(tmp_p
 async def test_a_create_without_an_answer_takes_the_container_that_it_made_under_another_name(tmp_path: Path) -> None:
     engine = FakeEngine(ManualClock())
     async with on_stage(tmp_path, engine) as stage:
-        engine.unsure["create"] = NO_ANSWER
-        await stage.create("job")
-        await stage.until(lambda: engine.containers != {})
-        [(container, made)] = engine.containers.items()
+        container, made = await _made_without_an_answer(stage, engine)
         engine.containers[container] = replace(made, facts=replace(made.facts, name="renamed"))
         await _running(stage, "job")
         assert list(engine.containers) == [container]
@@ -90,10 +96,7 @@ async def test_a_create_without_an_answer_takes_no_copy_of_an_earlier_container_
 async def test_a_create_without_an_answer_takes_no_copy_of_what_it_had_made(tmp_path: Path) -> None:
     engine = FakeEngine(ManualClock())
     async with on_stage(tmp_path, engine) as stage:
-        engine.unsure["create"] = NO_ANSWER
-        await stage.create("job")
-        await stage.until(lambda: engine.containers != {})
-        [(container, made)] = engine.containers.items()
+        container, made = await _made_without_an_answer(stage, engine)
         copied = replace(made.facts, name="nifty_hopper", image="sha256:committed")
         engine.containers[container] = replace(made, facts=copied)
         await _running(stage, "job")

@@ -1,5 +1,7 @@
 """What the stream loses, doubles or garbles costs time and never truth; and it is said."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from controller.loops.condition import ControllerCondition
 from controller.loops.gaps import Gaps
 from controller.loops.inbox import Envelope, Inbox, Note, Slot
 from controller.loops.replay import SEEN_MIN, Replay, SeenEvents
-from controller.model.container import EngineEvent, EventAction
+from controller.model.container import EngineEvent, EventAction, Snapshot
 from controller.model.exit import Confidence
 from controller.model.ids import ContainerId, EngineId
 from controller.model.instant import Instant, after, seconds_between
@@ -35,10 +37,25 @@ async def _running(stage: Stage, name: str = "web") -> None:
 
 
 async def _paused(stage: Stage, engine: FakeEngine, container: ContainerId) -> None:
-    """It runs, and its pause is the newest event that is known."""
     await _running(stage)
     engine.pause(container)
     await stage.row(lambda row: row.draft.to_phase is Phase.PAUSED)
+
+
+@asynccontextmanager
+async def _life_with_a_pause(folder: Path, clock: ManualClock) -> AsyncIterator[tuple[Stage, FakeEngine, ContainerId]]:
+    """A container runs, and its pause is the newest event that is known."""
+    engine = FakeEngine(clock)
+    container = engine.add("web", labels=WATCHED)
+    async with on_stage(folder, engine) as stage:
+        await _paused(stage, engine, container)
+        yield stage, engine, container
+
+
+async def _ended_with_a_pause(folder: Path, clock: ManualClock) -> tuple[FakeEngine, ContainerId]:
+    """The same, and that life is over."""
+    async with _life_with_a_pause(folder, clock) as (_, engine, container):
+        return engine, container
 
 
 async def test_the_first_start_opens_no_gap(tmp_path: Path) -> None:
@@ -47,10 +64,7 @@ async def test_the_first_start_opens_no_gap(tmp_path: Path) -> None:
 
 
 async def test_a_reconnect_that_repeats_the_last_event_proves_that_nothing_is_missing(tmp_path: Path) -> None:
-    engine = FakeEngine(ManualClock())
-    container = engine.add("web", labels=WATCHED)
-    async with on_stage(tmp_path, engine) as stage:
-        await _paused(stage, engine, container)
+    async with _life_with_a_pause(tmp_path, ManualClock()) as (stage, engine, container):
         engine.cut()
         await stage.until(lambda: engine.open_streams_count == 0)
         engine.unpause(container)
@@ -62,10 +76,7 @@ async def test_a_reconnect_that_repeats_the_last_event_proves_that_nothing_is_mi
 
 
 async def test_a_reconnect_without_overlap_is_a_gap_that_its_sweep_closes(tmp_path: Path) -> None:
-    engine = FakeEngine(ManualClock())
-    container = engine.add("web", labels=WATCHED)
-    async with on_stage(tmp_path, engine) as stage:
-        await _paused(stage, engine, container)
+    async with _life_with_a_pause(tmp_path, ManualClock()) as (stage, engine, container):
         engine.cut()
         await stage.until(lambda: engine.open_streams_count == 0)
         engine.memory.clear()
@@ -79,10 +90,7 @@ async def test_a_reconnect_without_overlap_is_a_gap_that_its_sweep_closes(tmp_pa
 
 async def test_what_the_controller_missed_while_it_was_down_is_found_by_the_replay(tmp_path: Path) -> None:
     clock = ManualClock()
-    engine = FakeEngine(clock)
-    container = engine.add("web", labels=WATCHED)
-    async with on_stage(tmp_path, engine) as stage:
-        await _paused(stage, engine, container)
+    engine, container = await _ended_with_a_pause(tmp_path, clock)
     await clock.advance(5)
     engine.exit(container, 3)
     await clock.advance(5)
@@ -93,10 +101,7 @@ async def test_what_the_controller_missed_while_it_was_down_is_found_by_the_repl
 
 
 async def test_a_life_whose_replay_proves_nothing_begins_with_a_gap(tmp_path: Path) -> None:
-    engine = FakeEngine(ManualClock())
-    container = engine.add("web", labels=WATCHED)
-    async with on_stage(tmp_path, engine) as stage:
-        await _paused(stage, engine, container)
+    engine, _ = await _ended_with_a_pause(tmp_path, ManualClock())
     engine.memory.clear()
     async with on_stage(tmp_path, engine) as stage:
         await stage.until(lambda: stage.condition.readiness().open_gaps == 0, step_s=0.25)
@@ -107,10 +112,7 @@ async def test_a_life_whose_replay_proves_nothing_begins_with_a_gap(tmp_path: Pa
 
 
 async def test_the_event_that_shows_that_others_are_missing_may_be_that_of_a_later_run_itself(tmp_path: Path) -> None:
-    engine = FakeEngine(ManualClock())
-    container = engine.add("web", labels=WATCHED)
-    async with on_stage(tmp_path, engine) as stage:
-        await _paused(stage, engine, container)
+    engine, container = await _ended_with_a_pause(tmp_path, ManualClock())
     engine.memory.clear()
     async with on_stage(tmp_path, engine, ready=False) as stage:
         await stage.until(lambda: engine.open_streams_count == 1)
@@ -157,11 +159,8 @@ async def test_a_life_that_ends_before_its_replay_has_settled_leaves_the_time_be
     tmp_path: Path,
 ) -> None:
     clock = ManualClock()
-    engine = FakeEngine(clock)
-    container = engine.add("web", labels=WATCHED)
-    async with on_stage(tmp_path, engine) as stage:
-        await _paused(stage, engine, container)
-        died_at = clock.now()
+    engine, _ = await _ended_with_a_pause(tmp_path, clock)
+    died_at = clock.now()
     engine.memory.clear()
     await clock.advance(100)
     async with on_stage(tmp_path, engine, ready=False) as stage:
@@ -177,11 +176,8 @@ async def test_what_a_replay_told_and_nobody_has_committed_is_in_doubt_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = ManualClock()
-    engine = FakeEngine(clock)
-    container = engine.add("web", labels=WATCHED)
-    async with on_stage(tmp_path, engine) as stage:
-        await _paused(stage, engine, container)
-        known_until = clock.now()
+    engine, container = await _ended_with_a_pause(tmp_path, clock)
+    known_until = clock.now()
     await clock.advance(50)
     engine.unpause(container)
     engine.pause(container)
@@ -219,10 +215,7 @@ async def test_a_break_before_the_first_event_is_a_gap_too(tmp_path: Path) -> No
 
 
 async def test_a_planned_renewal_is_no_gap_and_doubles_nothing(tmp_path: Path) -> None:
-    engine = FakeEngine(ManualClock())
-    container = engine.add("web", labels=WATCHED)
-    async with on_stage(tmp_path, engine) as stage:
-        await _paused(stage, engine, container)
+    async with _life_with_a_pause(tmp_path, ManualClock()) as (stage, engine, container):
         await stage.clock.advance(295)
         assert engine.open_streams_count == 2
         engine.unpause(container)
@@ -240,10 +233,7 @@ async def test_a_planned_renewal_is_no_gap_and_doubles_nothing(tmp_path: Path) -
 async def test_a_stream_that_was_half_open_is_a_gap_unless_the_engine_repeats_what_it_kept_silent_about(
     tmp_path: Path, *, remembers: bool
 ) -> None:
-    engine = FakeEngine(ManualClock())
-    container = engine.add("web", labels=WATCHED)
-    async with on_stage(tmp_path, engine) as stage:
-        await _paused(stage, engine, container)
+    async with _life_with_a_pause(tmp_path, ManualClock()) as (stage, engine, container):
         engine.go_half_open()
         await stage.clock.advance(20)
         engine.unpause(container)
@@ -276,10 +266,7 @@ async def test_a_first_stream_that_is_half_open_before_any_event_hides_nothing(
 
 
 async def test_the_gap_of_a_half_open_stream_that_nothing_replaced_begins_where_it_fell_silent(tmp_path: Path) -> None:
-    engine = FakeEngine(ManualClock())
-    container = engine.add("web", labels=WATCHED)
-    async with on_stage(tmp_path, engine) as stage:
-        await _paused(stage, engine, container)
+    async with _life_with_a_pause(tmp_path, ManualClock()) as (stage, engine, container):
         silent_since = stage.clock.now()
         engine.go_half_open()
         await stage.clock.advance(20)
@@ -309,14 +296,40 @@ async def test_a_bad_line_is_counted_and_leads_to_a_gap_and_a_sweep(tmp_path: Pa
         assert gap.cause == "bad line"
 
 
+class _RestartsBehindALook(FakeEngine):
+    """Once asked to: between what an inspect has read and its answer, the container ends and runs anew, unreadably."""
+
+    restarts_next = False
+
+    async def inspect(self, container: ContainerId | str) -> Snapshot:
+        shown = await super().inspect(container)
+        if self.restarts_next:
+            self.restarts_next = False
+            self.exit(shown.facts.id, 3, told=False)
+            self.run(shown.facts.id, told=False)
+            self.send_bad_line()
+            await turns(20)
+        return shown
+
+
+async def test_a_gap_that_grows_behind_the_look_of_its_sweep_is_closed_by_the_next_one(tmp_path: Path) -> None:
+    engine = _RestartsBehindALook(ManualClock())
+    engine.add("web", labels=WATCHED)
+    async with on_stage(tmp_path, engine) as stage:
+        await _running(stage)
+        engine.restarts_next = True
+        engine.send_bad_line()
+        await stage.until(lambda: stage.condition.readiness().bad_lines == 2)
+        await stage.until(lambda: stage.condition.readiness().open_gaps == 0, step_s=0.25)
+        await stage.settle()
+        assert (await stage.session("web")).attempt_count == 2
+
+
 @pytest.mark.parametrize(("quiet_s", "begins_before_s"), [(4, 4), (100, 10)])
 async def test_a_bad_line_may_be_late_but_not_older_than_the_event_before_it(
     tmp_path: Path, *, quiet_s: float, begins_before_s: float
 ) -> None:
-    engine = FakeEngine(ManualClock())
-    container = engine.add("web", labels=WATCHED)
-    async with on_stage(tmp_path, engine) as stage:
-        await _paused(stage, engine, container)
+    async with _life_with_a_pause(tmp_path, ManualClock()) as (stage, engine, _):
         await stage.clock.advance(quiet_s)
         engine.send_bad_line()
         await stage.until(lambda: stage.condition.readiness().bad_lines == 1)
