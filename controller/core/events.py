@@ -93,7 +93,9 @@ def _started(draft: Draft, event: EngineEvent) -> None:
         return
     if attempt is not None and attempt.started_at is not None and attempt.ended_at is None:
         if not is_of_a_run_after(attempt, event):
-            # The end before it was missed: its StartedAt will tell.
+            # The end before it was missed, or comes late: its StartedAt will tell, if a look still finds it.
+            if attempt.start_told:
+                draft.session = replace(draft.session, attempt=replace(attempt, restarted_at=event.at))
             draft.look()
             return
         # The end was told without a code that can be believed, and no look can tell it any more.

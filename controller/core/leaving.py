@@ -5,9 +5,11 @@ from typing import Final
 
 from controller.core.draft import Draft
 from controller.core.ending import end_attempt
+from controller.core.event_facts import over_at
 from controller.core.hindsight import refine_end
 from controller.core.judging import End, known_end
 from controller.core.keeping import may_be_our_removal, pruned
+from controller.core.opening import open_attempt
 from controller.core.settling import settle
 from controller.model.instant import Instant, seconds_between
 from controller.model.observation import EventSeen
@@ -21,8 +23,10 @@ _REMOVED_WITH_KILL_S: Final = 2.0
 
 def container_gone(draft: Draft, *, source: Source | None = None) -> None:
     """A definite absence of the present container: `destroy`, or a 404 to a look by its id."""
-    attempt = draft.attempt
     by_us_perhaps = may_be_our_removal(draft.session, now=draft.now)
+    if draft.attempt is not None:
+        _had_been_restarted(draft, draft.attempt)
+    attempt = draft.attempt
     destroyed_at = draft.observation.event.at if isinstance(draft.observation, EventSeen) else None
     if attempt is not None and attempt.ended_at is None and attempt.started_at is not None:
         end_attempt(draft, End(gone=True, finished_at=destroyed_at), source=source)
@@ -41,6 +45,15 @@ def container_gone(draft: Draft, *, source: Source | None = None) -> None:
         pruned(draft)
     else:
         _leave_container(draft, source=source)
+
+
+def _had_been_restarted(draft: Draft, attempt: Attempt) -> None:
+    """Of a run that only its `start` told of, no look can tell any more: it is on record before the container goes."""
+    if attempt.restarted_at is None or over_at(attempt) >= attempt.restarted_at:
+        return
+    if attempt.ended_at is None:
+        end_attempt(draft, End(looked=True), source=Source.INFERRED)
+    open_attempt(draft, started_at=attempt.restarted_at, provisional=True)
 
 
 def started_and_gone(draft: Draft, what: str) -> None:

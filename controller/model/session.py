@@ -82,6 +82,8 @@ class Attempt:
     died_after_gap: bool = False
     """Events were missing before that one, the start of a later run perhaps, and no look has shown this very run
     since: the end may be that one's."""
+    restarted_at: Instant | None = None
+    """Engine time of a `start` event that came while no end was known: of a later run, which a look should show."""
     looked_at_end: bool = False
     """Whether an inspect has confirmed or refined the end."""
     restart_count: int = 0

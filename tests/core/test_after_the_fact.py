@@ -325,6 +325,29 @@ def test_a_short_run_whose_end_was_taken_for_that_of_the_run_before_is_told_by_i
     assert story.attempt.started_at == make.at(3.81)
 
 
+@pytest.mark.parametrize("dies_late", [True, False])
+def test_a_run_of_which_only_its_start_was_told_is_on_record_though_no_look_finds_its_container(
+    *, dies_late: bool
+) -> None:
+    story, _ = watched(EngineRestart.NO)
+    story(make.event(EventAction.DIE, 2.5, exit_code=1))
+    story(make.event(EventAction.START, 3))
+    story(make.event(EventAction.START, 5))
+    assert story.last.looks
+    if not dies_late:
+        story(make.event(EventAction.DIE, 4.9, exit_code=3))
+    story(make.absent(seconds=5.1))
+    assert story.attempt.number == 3
+    assert story.attempt.started_at == make.at(5)
+    assert story.attempt.ended_at is not None
+    assert story.session.removed_at is not None
+    if dies_late:
+        story(make.event(EventAction.DIE, 4.9, exit_code=3))
+    before = story.session.earlier[0].exit
+    assert before is not None
+    assert before.exit_code == 3
+
+
 def test_a_run_that_began_after_the_end_and_before_the_removal_is_told() -> None:
     story, facts = watched(EngineRestart.ALWAYS)
     story(make.event(EventAction.DIE, 5, exit_code=1))
