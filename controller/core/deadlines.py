@@ -63,7 +63,9 @@ def kept_until(session: Session, *, rules: Rules) -> Instant | None:
     keep_s = rules.keep_failed_s if session.phase is Phase.FAILED else rules.keep_stopped_s
     if keep_s is None or not rules.may_manage or not is_at_rest(session):
         return None
-    over_at = after(session.since, keep_s)
+    learnt_at = session.attempt.ended_at if session.attempt is not None else None
+    # Its phase may have been decided by something older than its end: what came first in the inbox.
+    over_at = after(max(session.since, learnt_at or session.since), keep_s)
     return over_at if session.removal_again_at is None else max(over_at, session.removal_again_at)
 
 

@@ -37,6 +37,8 @@ class ControllerCondition:
         self.refused_since: Instant | None = None
         """Since when every request was refused before it reached the engine; None when the last one was not."""
         self.offset_ns = 0
+        self.offset_doubt_s = 0.0
+        """So much later than `offset_ns` says the engine's clock may show."""
         self.answered_at: Instant | None = None
         self.stream_open_since: Instant | None = None
         self.stream_seen_until: Instant | None = None
@@ -86,10 +88,11 @@ class ControllerCondition:
         if self.refused_since is None:
             self.refused_since = self._clock.now()
 
-    def connected(self, info: EngineInfo, *, offset_ns: int) -> None:
-        """An engine said who it is and what time it has."""
+    def connected(self, info: EngineInfo, *, offset_ns: int, doubt_s: float) -> None:
+        """An engine said who it is and what time it has, in an answer that took so long."""
         self.engine = info
         self.offset_ns = offset_ns
+        self.offset_doubt_s = doubt_s
         self.answered()
 
     def accept(self) -> None:

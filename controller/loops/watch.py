@@ -94,10 +94,12 @@ class Watch:
         return ""
 
     async def _connect(self) -> EngineInfo:
+        asked_at = self._clock.now()
         info = await self._engine.connect()
         # Its clock shows at least this by now, however long the answer took: no grace may end early.
         offset_ns = info.system_time - self._clock.now() if info.system_time is not None else 0
-        self._condition.connected(info, offset_ns=offset_ns)
+        doubt_s = max(0.0, seconds_between(asked_at, self._clock.now()))
+        self._condition.connected(info, offset_ns=offset_ns, doubt_s=doubt_s)
         return info
 
     async def _is_ours(self, info: EngineInfo) -> bool:

@@ -130,7 +130,9 @@ class Windows:
             self._sign()
             self._condition.stream_opened()
             answered.set()
-            opened_at = after(asked_at, -RENEWAL_SLACK_S) if planned else asked_at
+            # Where the engine's clock is not known exactly, what is repeated must not seem live.
+            renewed_at = after(asked_at, self._condition.offset_doubt_s - RENEWAL_SLACK_S)
+            opened_at = renewed_at if planned else asked_at
             replay = Replay(self._seen, opened_at=opened_at, proven=planned or known_at is None)
             self._renewal = replay if planned else None
             try:
@@ -152,10 +154,8 @@ class Windows:
 
             async def end_when_overdue() -> None:
                 nonlocal is_overdue
-                # A window whose end does not come is half open; the next one has taken over long since.
                 await sleep_until(self._clock, overdue_at)
-                if self._renewal is not None and self._renewal is not replay and not self._renewal.found_the_last:
-                    self._say_half_open(own_sign_at)
+                self._did_not_end(replay, since=own_sign_at)
                 is_overdue = True
                 group.cancel_scope.cancel()
 
@@ -172,6 +172,8 @@ class Windows:
                     own_sign_at = self.last_sign_at
             except EngineError as error:
                 errors.append(error)
+                if self._condition.engine_now() > until:
+                    self._did_not_end(replay, since=own_sign_at)
             group.cancel_scope.cancel()
         self._pass_on(replay.settle(), replay)
         if errors:
@@ -180,6 +182,11 @@ class Windows:
             self._why = self._why or "it did not end when it had to: it was half open"
         else:
             self._sign()
+
+    def _did_not_end(self, replay: Replay, *, since: Instant | None) -> None:
+        """A window whose end does not come is half open; the next one has taken over long since."""
+        if self._renewal is not None and self._renewal is not replay and not self._renewal.found_the_last:
+            self._say_half_open(since)
 
     def _tells_of_a_half_open(self, item: StreamItem, replay: Replay) -> bool:
         """Whether the window before has kept silent about an event, and how many more there were cannot be known."""

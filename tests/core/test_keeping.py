@@ -57,6 +57,16 @@ def _pruned(code: int = 1) -> Story:
     return story
 
 
+def test_a_timer_older_than_the_end_that_is_decided_after_it_takes_no_time_away() -> None:
+    story = running_session(make.spec(RestartMode.ON_FAILURE, ttl_s=3), rules=RULES)
+    story(make.event(EventAction.DIE, 5, exit_code=1))
+    story(_look(make.exited(1), 5, LookCause.EVENT))
+    assert story.session.phase is Phase.BACKOFF
+    _deadline(story, 4.5)
+    assert (story.session.phase, story.session.reason) == (Phase.STOPPED, Reason.EXPIRED)
+    assert story.session.due_at == make.at(15)
+
+
 @pytest.mark.parametrize(("code", "until"), [(1, 105), (0, 15)])
 def test_the_container_is_kept_for_its_time_and_then_removed(code: int, until: int) -> None:
     story = _ended(code)

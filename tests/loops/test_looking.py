@@ -53,7 +53,7 @@ class Desk:
 async def looking(*, accepted: bool = True) -> AsyncIterator[Desk]:
     desk = Desk()
     if accepted:
-        desk.condition.connected(INFO, offset_ns=0)
+        desk.condition.connected(INFO, offset_ns=0, doubt_s=0.0)
         desk.condition.accept()
     try:
         async with anyio.create_task_group() as group:

@@ -14,7 +14,7 @@ from controller.loops.condition import ControllerCondition
 from controller.loops.gaps import Gaps
 from controller.loops.inbox import Envelope, Inbox, Note, Slot
 from controller.loops.replay import SEEN_MIN, Replay, SeenEvents
-from controller.model.container import EngineEvent, EventAction, Snapshot
+from controller.model.container import EngineEvent, EngineInfo, EventAction, Snapshot
 from controller.model.exit import Confidence
 from controller.model.ids import ContainerId, EngineId
 from controller.model.instant import Instant, after, seconds_between
@@ -263,6 +263,35 @@ async def test_a_first_stream_that_is_half_open_before_any_event_hides_nothing(
         await stage.settle()
         [gap] = await stage.gaps()
         assert gap.cause == "stream half open"
+
+
+class _AnswersSlowly(FakeEngine):
+    """What it says of its clock is old by the time that it arrives."""
+
+    async def connect(self) -> EngineInfo:
+        info = await super().connect()
+        await self.clock.sleep(9)
+        return info
+
+
+async def test_what_is_repeated_of_a_dead_stream_seems_not_live_where_the_engines_clock_is_not_known_well(
+    tmp_path: Path,
+) -> None:
+    clock = ManualClock()
+    began_at = clock.now()
+    engine = _AnswersSlowly(clock)
+    container = engine.add("web", labels=WATCHED)
+    async with on_stage(tmp_path, engine) as stage:
+        await _paused(stage, engine, container)
+        engine.go_half_open()
+        engine.memory.clear()
+        # The first window opened after 9 s, the next one opens 290 s later.
+        await clock.advance(295 - seconds_between(began_at, clock.now()))
+        assert engine.open_streams_count == 1
+        engine.unpause(container)
+        await stage.until(lambda: engine.open_streams_count == 2, step_s=0.25)
+        await stage.settle()
+        assert [gap.cause for gap in await stage.gaps()] == ["stream half open"]
 
 
 async def test_the_gap_of_a_half_open_stream_that_nothing_replaced_begins_where_it_fell_silent(tmp_path: Path) -> None:

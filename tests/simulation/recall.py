@@ -44,8 +44,10 @@ def recall(world: "World") -> Recall:
     found = Recall()
     since = {
         container: (at - EPOCH) / NANOS_PER_S
-        for container, at in world.oracle.query(
-            "SELECT container_id, min(observed_at) FROM journal WHERE container_id IS NOT NULL GROUP BY container_id"
+        for container, at, _ in world.oracle.query(
+            # Its first row, not the oldest observation: what was held until somebody looked is told after that.
+            "SELECT container_id, observed_at, min(seq) FROM journal WHERE container_id IS NOT NULL"
+            " GROUP BY container_id"
         )
     }
     left = _replaced_at(world)
@@ -95,11 +97,11 @@ def recall(world: "World") -> Recall:
 def _replaced_at(world: "World") -> dict[str, float]:
     """When a container's session went to another one under its compose key: what it does from then on is nobody's."""
     rows = world.oracle.query(
-        "SELECT session_id, container_id, min(observed_at) AS first FROM journal WHERE container_id IS NOT NULL"
+        "SELECT session_id, container_id, observed_at, min(seq) AS first FROM journal WHERE container_id IS NOT NULL"
         " GROUP BY session_id, container_id ORDER BY session_id, first"
     )
     pairs = pairwise(rows)
-    return {old: (at - EPOCH) / NANOS_PER_S for (one, old, _), (next_one, _, at) in pairs if one == next_one}
+    return {old: (at - EPOCH) / NANOS_PER_S for (one, old, *_), (next_one, _, at, _) in pairs if one == next_one}
 
 
 def _in_a_gap(at: float, gaps: list[tuple[float, float]]) -> bool:
